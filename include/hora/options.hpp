@@ -28,7 +28,7 @@ struct Options {
 
   // The values of the environment over the defaults. An unparsable value, or an unknown HORA_ name, is an error that
   // names the variable (and the nearest known one).
-  static Result<Options> from_environment();
+  HORA_EXPORT static Result<Options> from_environment();
 };
 
 }  // namespace hora
