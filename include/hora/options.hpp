@@ -26,8 +26,9 @@ struct Options {
   std::uint32_t one_shot_bytes = 0;       // HORA_ONE_SHOT_BYTES: largest one-shot payload; 0: from the rank count
   bool kill_suspects = false;             // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
 
-  // The values of the environment over the defaults. An unparsable value, or an unknown HORA_ name, is an error that
-  // names the variable (and the nearest known one).
+  // The values of the environment over the defaults; without HORA_RANK a job of one. Sizes take K, M and G. A value that
+  // is out of range is an error that names the variable; an unknown HORA_ name is a warning that names the nearest
+  // known one.
   HORA_EXPORT static Result<Options> from_environment();
 };
 
