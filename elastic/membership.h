@@ -1,4 +1,5 @@
-// Decides the one chain of views (protocol laws 1, 8, 9, 11). Sans-IO: inputs are calls with the time, outputs are data.
+// Decides the one chain of views (protocol laws 1, 8, 9, 11). Sans-IO: inputs are calls with the time, outputs are
+// data.
 //
 // The members of view e decide its successor once: a proposer gathers promises (each with the frozen member's report),
 // has one decision accepted by a quorum, and tells everybody to install it.
@@ -29,11 +30,11 @@ struct MembershipOptions {
   // What becomes of the operations under way, from the reports of the members that answered (those of `next` and of
   // those who leave). Pure: the same arguments give the same bytes.
   std::function<wire::Bytes(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& reports)> decide;
-  Duration link_grace = std::chrono::milliseconds(200);      // from a lost link to suspicion, without certain death
-  Duration backoff = std::chrono::milliseconds(100);         // before another than the first living member proposes
-  Duration quorum_timeout = std::chrono::seconds(10);        // a wanted change without a quorum for this long: fence
-  Duration kill_grace = std::chrono::milliseconds(1'000);    // from Kill to expulsion without certain death
-  bool kill_suspects = false;                                // emit Kill before a suspect of the own host is expelled
+  Duration link_grace = std::chrono::milliseconds(200);    // from a lost link to suspicion, without certain death
+  Duration backoff = std::chrono::milliseconds(100);       // before another than the first living member proposes
+  Duration quorum_timeout = std::chrono::seconds(10);      // a wanted change without a quorum for this long: fence
+  Duration kill_grace = std::chrono::milliseconds(1'000);  // from Kill to expulsion without certain death
+  bool kill_suspects = false;                              // emit Kill before a suspect of the own host is expelled
 };
 
 // Stop the data plane: no unit becomes DONE until Install. Answer with on_report(epoch, ...). At most once in a view.
@@ -100,6 +101,86 @@ class Membership {
   [[nodiscard]] std::uint64_t refused() const noexcept { return refused_; }
 
  private:
+  // How far the data plane is stopped in this view.
+  enum class Freezing : std::uint8_t { running, asked, frozen };
+  // This member's own attempt to decide the successor.
+  struct Round {
+    Ballot ballot;
+    TimePoint patience;  // who has not answered by now counts as a suspect
+    std::map<MemberId, Promise> promises;
+    std::set<MemberId> killed;
+    std::optional<TimePoint> kill_patience;
+    std::optional<Decision> proposal;  // set: promises are complete, acceptances are collected
+    std::set<MemberId> accepted;
+  };
+
+  void dispatch(MemberId from, const Message& message, TimePoint now);
+  void on(MemberId from, const Prepare& message, TimePoint now);
+  void on(MemberId from, const Promise& message, TimePoint now);
+  void on(MemberId from, const Accept& message, TimePoint now);
+  void on(MemberId from, const Accepted& message, TimePoint now);
+  void on(MemberId from, const Refuse& message, TimePoint now);
+  void on(const Decided& message, TimePoint now);
+  void on_leave(MemberId from, TimePoint now);
+  void help_behind(MemberId peer);
+  void mark_dead(MemberId peer, const std::optional<wire::Bytes>& last_record, TimePoint now);
+  void learn(const Record& record, TimePoint now);
+
+  // membership.cc: the member.
+  void freeze();
+  void persist();
+  void send(MemberId to, const Message& message);
+  void send_all(const Message& message);
+  void answer_promise(MemberId to);
+  void install(const Decision& decision, TimePoint now);
+  void fence(Status cause);
+  void fence_expelled(const Decision& decision);
+  [[nodiscard]] bool is_successor(const Decision& decision) const;
+  void beat(TimePoint now);
+  void forgive(Duration late, TimePoint now);
+
+  // membership_proposer.cc: the proposer.
+  void want_change(const std::string& why, TimePoint now);
+  void want_what_is_due(TimePoint now);
+  void consider_proposing(TimePoint now);
+  void arm_proposal(Duration delay, TimePoint now);
+  [[nodiscard]] MemberId preferred_proposer() const;
+  [[nodiscard]] bool follows_living_proposer() const;
+  [[nodiscard]] bool everybody_leaves() const;
+  void propose(TimePoint now);
+  void advance(TimePoint now);
+  void resend(TimePoint now);
+  [[nodiscard]] bool outbid() const;
+  [[nodiscard]] bool answers_complete(TimePoint now) const;
+  [[nodiscard]] bool kills_pending(TimePoint now);
+  [[nodiscard]] std::optional<Decision> accepted_before() const;
+  [[nodiscard]] Decision make_decision() const;
+  void conclude_promises(TimePoint now);
+
+  const MembershipOptions options_;
+  const MemberId self_;
+  std::uint64_t self_host_ = 0;
+  Duration silence_;
+  Random random_;
+  Detector detector_;
+  View view_;
+
+  // About the successor of view_; all of it starts anew with each view.
+  Record record_;
+  Freezing freezing_ = Freezing::running;
+  std::optional<wire::Bytes> report_;
+  bool promise_owed_ = false;              // record_.promised was given, and waits for the report to be told
+  std::uint64_t highest_number_ = 0;       // of the ballots seen
+  std::optional<TimePoint> wanted_until_;  // a change is wanted; fence at this time
+  std::string wanted_why_;
+  std::optional<TimePoint> propose_at_;
+  std::optional<Round> round_;
+
+  TimePoint beat_due_;
+  bool leaving_ = false;
+  bool fenced_ = false;
+  std::uint64_t refused_ = 0;
+  std::vector<Action> actions_;
 };
 
 }  // namespace hora::elastic
