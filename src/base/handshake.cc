@@ -93,6 +93,8 @@ Status Handshake::on_hello(std::span<const std::byte> frame) {
     return {StatusCode::mismatch, fmt::format("a {} connection met a {} socket", peer_.purpose, self_.purpose)};
   if (peer_.job != self_.job)
     return {StatusCode::mismatch, fmt::format("job \"{}\" met job \"{}\" (HORA_JOB)", self_.job, peer_.job)};
+  if (peer_.epoch != self_.epoch)
+    return {StatusCode::mismatch, fmt::format("epoch {} met epoch {}", self_.epoch.value, peer_.epoch.value)};
   peer_hello_.assign(frame.begin(), frame.end());
   return {};
 }

@@ -115,8 +115,8 @@ Result<UniqueFd> dial(std::string_view address) {
     error = errno;
   }
   const std::string what = fmt::format("cannot connect to {}", address);
-  if (error == ECONNREFUSED || error == EAGAIN)
-    return Status(StatusCode::try_again, fmt::format("{}: {}", what, ::strerror(error)));
+  if (error == EAGAIN) return Status(StatusCode::try_again, fmt::format("{}: its backlog is full", what));
+  if (error == ECONNREFUSED) return Status(StatusCode::peer_failed, fmt::format("{}: nobody listens there", what));
   return system_error(what, error);
 }
 

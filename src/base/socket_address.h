@@ -17,7 +17,7 @@ Result<UniqueFd> listen_at(std::string_view address);
 // What peers dial to reach a socket of listen_at(): port 0 has become the real one.
 Result<std::string> address_of(const UniqueFd& listener, std::string_view asked);
 // Starts to connect. A TCP connection may still be under way: the socket is writable once it is decided.
-// StatusCode::try_again: nobody listens there, or its backlog is full; it may change.
+// StatusCode::peer_failed: nobody listens there; try_again: too many connections wait there already.
 Result<UniqueFd> dial(std::string_view address);
 // An accepted connection; StatusCode::try_again where none waits.
 Result<UniqueFd> accept_from(const UniqueFd& listener);

@@ -9,10 +9,6 @@
 // child touches nothing but the child's own descriptors.
 #pragma once
 
-#include <sys/types.h>
-
-#include <atomic>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -29,22 +25,9 @@
 #include "hora/view.hpp"
 #include "interfaces/clock.h"
 #include "interfaces/messenger.h"
+#include "transports/control/connector.h"
 
 namespace hora::control {
-
-struct Identity {
-  MemberId id;
-  std::string job;
-  std::string secret;
-};
-
-// What a member has of a peer once they are connected.
-struct PeerLink {
-  MemberId id;
-  pid_t pid = 0;     // 0: in another process namespace
-  UniqueFd pidfd;    // readable when the process has ended; empty where pid is 0
-  UniqueFd segment;  // what the peer passed to connect_all(); empty if it passed none
-};
 
 class LoopHandler : public MessageHandler {
  public:
@@ -84,25 +67,26 @@ class Mesh : public Messenger {
  private:
   struct Link {
     MemberId peer;
-    UniqueFd socket;
+    UniqueFd socket;     // fixed while the link is up; closed by the loop, under the mutex
     FrameReader reader;  // the loop's
     bool down = false;   // the loop's
     std::mutex mutex;    // guards the rest, and writes to the socket
     FrameWriter writer;
-    bool broken = false;         // of no more use; the loop takes it down
+    bool broken = false;         // of no more use: the loop takes it down
     bool awaits_output = false;  // the loop watches for room in the socket
   };
+  enum class Source : std::uint32_t { wake, descriptor, link };
 
   Mesh(Identity identity, const Clock& clock, const Log& log);
 
   Status open();
-  Status adopt(std::vector<EstablishedSocket> sockets);
-  Status control_epoll(int operation, int fd, std::uint32_t events, std::uint64_t token);
-  void deliver(Link& link, LoopHandler& handler);
-  void read_link(Link& link, LoopHandler& handler);
-  void flush_link(Link& link);
-  void take_down(Link& link, LoopHandler& handler, std::string_view why);
-  void break_link(Link& link);
+  Result<PeerLink> adopt(Connection connection);
+  Status control_epoll(int operation, int fd, std::uint32_t events, Source source, std::uint32_t index);
+  void set_awaits_output(std::size_t index, bool awaits);  // the link's mutex is held
+  void deliver_readable(std::size_t index, LoopHandler& handler);
+  Status deliver_frames(Link& link, LoopHandler& handler);
+  void flush(std::size_t index);
+  void take_down(Link& link, const Status& why, LoopHandler& handler);
 
   Identity identity_;
   const Clock& clock_;
@@ -112,9 +96,8 @@ class Mesh : public Messenger {
   UniqueFd listener_;
   UniqueFd epoll_;
   UniqueFd wake_;
-  // Fixed from the end of connect_all() on, so that send() needs no lock to find its link.
-  std::map<MemberId, std::unique_ptr<Link>> links_;
-  std::vector<Link*> ready_;  // links whose handshake brought the first messages along
+  std::vector<std::unique_ptr<Link>> links_;  // fixed from the end of connect_all() on: send() finds its link unlocked
+  bool first_round_ = true;                   // messages that came along with a handshake are still to be delivered
   std::set<int> watched_;
 };
 
