@@ -7,14 +7,15 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "base/time.h"
 #include "hora/types.hpp"
 #include "interfaces/board.h"
+#include "negotiation/fusion.h"
 #include "negotiation/messages.h"
+#include "negotiation/name_index.h"
 #include "negotiation/request.h"
 
 namespace hora::negotiation {
@@ -59,7 +60,7 @@ class Coordinator {
     bool defined = false;  // every member was told the id
     bool agreed = false;   // this round: all members have submitted the same
     bool waiting = false;  // this round: some member is known to have submitted
-    std::uint32_t round = 1;
+    Round round = 1;
     std::int32_t arrived = 0;                 // ranks below this are known to have submitted this round
     std::uint32_t reports = 0;                // stall reports of this round
     Request request;                          // the one executed last, which an unannounced submission repeats
@@ -68,25 +69,25 @@ class Coordinator {
   };
 
   std::optional<TensorId> intern(std::string_view name);
-  bool submitted(TensorId id, Rank from, std::uint32_t round, TimePoint since);
+  void submitted(TensorId id, Rank from, TimePoint since);
   [[nodiscard]] bool has_submitted(TensorId id, Rank rank) const;
   bool ready(TensorId id);
-  bool resolve(TensorId id);
-  bool collect();
+  void resolve(TensorId id);
+  void collect();
   bool append();
   void reject(TensorId id, StatusCode code, std::string text);
   void next_round(TensorId id);
+  void drop_decided();
   void check_at(TimePoint time);
-  [[nodiscard]] std::vector<Rank> ranks_that(TensorId id, bool submitted) const;
-  [[nodiscard]] const Request* request_of(TensorId id) const;
+  [[nodiscard]] std::string describe(TensorId id, TimePoint now) const;
 
   CoordinatorOptions options_;
   Board* board_;
-  std::unordered_map<std::string, TensorId> ids_;  // looked up, never iterated
-  std::vector<Tensor> tensors_;                    // by TensorId
-  std::vector<std::uint32_t> told_;                // [id * size + rank]: last round told by message, or by this member
-  std::vector<TensorId> pending_;                  // submitted here and not decided, in the order of submission
-  std::vector<TensorId> group_;                    // being collected
+  NameIndex ids_;
+  std::vector<Tensor> tensors_;    // by TensorId
+  std::vector<Round> told_;        // [id * size + rank]: last round told by message, or by this member
+  std::vector<TensorId> pending_;  // submitted here and not decided, in the order of submission
+  Fusion fusion_;
   std::uint64_t appended_ = 0;
   std::optional<TimePoint> check_;  // when to look for stalls and timeouts
   std::vector<Message> broadcasts_;

@@ -23,7 +23,7 @@ inline constexpr std::size_t kReadyItemsMax = 4096;
 // "My submission `round` of `name` is this", where it is not what was executed last under that name.
 struct Announce {
   std::string name;
-  std::uint32_t round = 0;
+  Round round = 0;
   Request request;
   friend bool operator==(const Announce&, const Announce&) = default;
 };
@@ -33,7 +33,7 @@ struct Announce {
 struct Ready {
   struct Item {
     TensorId id = 0;
-    std::uint32_t round = 0;
+    Round round = 0;
     std::uint64_t waited_ns = 0;
     friend bool operator==(const Item&, const Item&) = default;
   };
@@ -58,7 +58,7 @@ struct Append {
 // "No round of `name` up to `round` that has not been executed will be."
 struct Reject {
   std::string name;
-  std::uint32_t round = 0;
+  Round round = 0;
   StatusCode code = StatusCode::mismatch;  // or timed_out
   std::string text;
   friend bool operator==(const Reject&, const Reject&) = default;

@@ -18,7 +18,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -29,6 +28,7 @@
 #include "interfaces/board.h"
 #include "negotiation/coordinator.h"
 #include "negotiation/messages.h"
+#include "negotiation/name_index.h"
 #include "negotiation/request.h"
 
 namespace hora::negotiation {
@@ -110,37 +110,39 @@ class Negotiator {
     bool told = false;       // the coordinator knows of the submission in flight by message
     Request request;
     Request proposed;
-    std::uint32_t round = 0;             // submissions so far
-    std::uint32_t rejected_through = 0;  // rounds up to here that were not executed never will be ...
-    Status rejection;                    // ... for this reason
-    TimePoint since;                     // of the submission in flight
-  };
-  struct NameHash : std::hash<std::string_view> {
-    using is_transparent = void;
+    Round round = 0;             // submissions so far
+    Round rejected_through = 0;  // rounds up to here that were not executed never will be ...
+    Status rejection;            // ... for this reason
+    TimePoint since;             // of the submission in flight
   };
 
-  Result<EntryId> intern(std::string_view name);
-  void tell(EntryId entry, TimePoint now);
-  void apply(const Message& message);  // from the coordinator, or one's own
+  std::optional<EntryId> intern(std::string_view name);
+  void announce(EntryId entry, TimePoint now);
+  void repeat(EntryId entry, TimePoint now);
+  void broadcast();
+  void apply(const Message& message);
   void apply(const Define& define);
   void apply(const Append& append);
   void apply(const Reject& reject);
-  void broadcast();
   bool read_log();
-  void fail_all(const Status& status);
+  void contradict(TensorId id);
+  void end(Tensor& tensor);
+  void tell_overdue(TimePoint now);
+  void send(Rank to, const Message& message);
 
   NegotiatorOptions options_;
   View view_;
   Rank self_;
   Board* board_;
   std::optional<Coordinator> coordinator_;
-  std::unordered_map<std::string, EntryId, NameHash, std::equal_to<>> entries_;  // looked up, never iterated
-  std::vector<Tensor> tensors_;                                                  // by EntryId
-  std::vector<std::optional<EntryId>> defined_;                                  // by TensorId
-  std::deque<std::vector<TensorId>> log_;  // unread groups, where there is no board
-  std::uint64_t appended_ = 0;             // last position put into log_
-  std::vector<TensorId> group_;            // the group that was read last
-  bool group_read_ = false;                // ... and has not been executed
+  NameIndex entries_;
+  std::vector<Tensor> tensors_;                  // by EntryId
+  std::vector<std::optional<EntryId>> defined_;  // by TensorId
+  std::uint64_t executed_ = 0;                   // last position finished
+  std::deque<std::vector<TensorId>> log_;        // unread groups, where there is no board
+  std::uint64_t appended_ = 0;                   // last position put into log_
+  std::vector<TensorId> group_;                  // the group that was read last
+  bool group_read_ = false;                      // ... and has not been executed
   bool executing_ = false;
   Execution execution_;
   std::size_t in_flight_ = 0;

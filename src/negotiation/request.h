@@ -22,6 +22,9 @@ inline constexpr std::size_t kDimensionsMax = 64;
 inline constexpr std::uint64_t kElementsLimit = std::uint64_t{1} << 40;  // as Signature::pack() can hold
 inline constexpr std::uint32_t kTensorsMax = 1 << 20;                    // names in one view
 
+// Counts the submissions of one name by one member in one view, from 1.
+using Round = std::uint64_t;
+
 struct Request {
   Signature signature;
   std::vector<std::int64_t> shape;  // never empty: {count} where the caller gave none
