@@ -57,7 +57,7 @@ bool DataPlane::everybody_ready() const {
 
 bool DataPlane::everybody_arrived(Channel channel) const {
   return std::all_of(view_.members.begin(), view_.members.end(), [&](const Member& member) {
-    const ChannelFlags& flags = seen_[member.id.value].channels[static_cast<std::size_t>(channel)];
+    const SlotFlags& flags = seen_[member.id.value].of(channel, done(channel) + 1);
     return flags.epoch == view_.epoch && flags.sequence == done(channel) + 1;
   });
 }
@@ -90,7 +90,7 @@ void DataPlane::stage(Channel channel) {
   }
   operation.staged = true;
   operation.gathered.assign(view_.members.size(), 0);
-  mine.flags.channels[static_cast<std::size_t>(channel)] = {view_.epoch, sequence, 0};
+  mine.flags.of(channel, sequence) = {view_.epoch, sequence, 0};
   seen_[static_cast<std::size_t>(self_)] = mine.flags;
   world_.publish();
   world_.poke(channel);
@@ -124,7 +124,7 @@ std::vector<int> DataPlane::unit(const Active& operation, std::uint64_t chunk, i
 }
 
 std::uint64_t DataPlane::seen_units(int rank, Channel channel) const {
-  return seen_[node_of(rank)].channels[static_cast<std::size_t>(channel)].reduced;
+  return seen_[node_of(rank)].of(channel, done(channel) + 1).reduced;
 }
 
 // Reduces one unit of the own slice, or gathers one of somebody else's, whatever comes first.
@@ -168,7 +168,7 @@ void DataPlane::reduce_unit(Channel channel) {
     mine.slots[static_cast<std::size_t>(channel)][sequence % 2].reduced[at] = sum;
     operation.buffer[at] = sum;
   }
-  mine.flags.channels[static_cast<std::size_t>(channel)].reduced = ++count;
+  mine.flags.of(channel, sequence).reduced = ++count;
   seen_[static_cast<std::size_t>(self_)] = mine.flags;
   world_.publish();
 }

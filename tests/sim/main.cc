@@ -64,6 +64,7 @@ bool run_seed(std::uint64_t seed, bool verbose, Totals& totals) {
   if (summary.violation.empty()) return true;
   std::printf("seed %llu failed at %s\nreplay: hora_sim --seeds 1 --first %llu --verbose\n",
               static_cast<unsigned long long>(seed), summary.violation.c_str(), static_cast<unsigned long long>(seed));
+  std::fflush(stdout);
   return false;
 }
 

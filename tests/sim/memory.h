@@ -22,7 +22,8 @@ struct Slot {
   std::vector<Contributions> reduced;
 };
 
-struct ChannelFlags {
+// Belongs to a slot: a peer that is one operation behind still finds the flag of its own.
+struct SlotFlags {
   Epoch epoch;
   std::uint64_t sequence = 0;
   std::uint64_t reduced = 0;  // units that the writer has reduced and stored
@@ -30,7 +31,14 @@ struct ChannelFlags {
 
 struct Flags {
   Epoch ready;  // the writer has finished what the install of this view committed
-  std::array<ChannelFlags, kChannelCount> channels;
+  std::array<std::array<SlotFlags, 2>, kChannelCount> slots;
+
+  [[nodiscard]] SlotFlags& of(Channel channel, std::uint64_t sequence) {
+    return slots[static_cast<std::size_t>(channel)][sequence % 2];
+  }
+  [[nodiscard]] const SlotFlags& of(Channel channel, std::uint64_t sequence) const {
+    return slots[static_cast<std::size_t>(channel)][sequence % 2];
+  }
 };
 
 struct Segment {

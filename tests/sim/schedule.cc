@@ -28,7 +28,7 @@ void Cluster::plan_faults() {
   const auto any_node = [this] { return static_cast<int>(random_.below(static_cast<std::uint64_t>(swarm_.size))); };
   inner_.node = any_node();
   inner_.channel = static_cast<Channel>(random_.below(kChannelCount));
-  inner_.sequence = 1 + random_.below(std::min<std::uint64_t>(swarm_.operations, 4));
+  inner_.sequence = 1 + random_.below(std::min<std::uint64_t>(swarm_.operations - 1, 4));
   inner_.steps = random_.below(swarm_.chunked_percent > 0 ? 30 : 4);
   for (int fault = 0; fault < swarm_.faults; ++fault) {
     const FaultKind kind = swarm_.kinds[random_.below(swarm_.kinds.size())];
@@ -37,12 +37,15 @@ void Cluster::plan_faults() {
 }
 
 void Cluster::before_step(int index, Channel channel) {
-  if (!inner_.pending || index != inner_.node || channel != inner_.channel) return;
+  if (!inner_.pending || channel != inner_.channel) return;
+  if (!node(inner_.node).running()) inner_.node = index;  // another fault came first
+  if (index != inner_.node) return;
   const std::uint64_t current = node(index).data().done(channel) + 1;
   // Few steps may come before the operation ends: then it strikes at a step of the next one.
   if (current < inner_.sequence || (current == inner_.sequence && inner_.steps-- > 0)) return;
   inner_.pending = false;
-  inject(swarm_.kinds[random_.below(swarm_.kinds.size())], index);
+  const FaultKind kind = swarm_.kinds[random_.below(swarm_.kinds.size())];
+  inject(kind == FaultKind::leave ? FaultKind::crash : kind, index);  // nobody leaves inside an operation
 }
 
 void Cluster::inject(FaultKind kind, int index) {
@@ -142,7 +145,8 @@ Summary Cluster::run() {
 
   // Every fault has struck and healed by then; what was paused has woken.
   const TimePoint calm = now() + kFaultTime + seconds(16);
-  run_until([&] { return now() >= calm && !inner_.pending; });
+  run_until([&] { return now() >= calm; });
+  inner_.pending = false;
   faults_ended_ = now();
   const TimePoint limit = now() + kSettleTime;
   run_until([&] { return settled() || now() >= limit; });
