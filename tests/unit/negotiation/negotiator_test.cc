@@ -8,7 +8,9 @@
 
 using namespace hora;
 using namespace hora::negotiation;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""min;
+using std::chrono_literals::operator""h;
 
 namespace {
 
