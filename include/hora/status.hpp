@@ -12,6 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include "hora/export.hpp"
+
 namespace hora {
 
 enum class StatusCode : std::uint8_t {
@@ -29,10 +31,10 @@ enum class StatusCode : std::uint8_t {
 };
 
 // The name of a code, e.g. "peer_failed"; never null.
-const char* to_string(StatusCode code) noexcept;
+HORA_EXPORT const char* to_string(StatusCode code) noexcept;
 
 // One pointer wide in spirit: success carries nothing and costs nothing. Copies share the message.
-class [[nodiscard]] Status {
+class [[nodiscard]] HORA_EXPORT Status {
  public:
   Status() noexcept = default;
   Status(StatusCode code, std::string message)

@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "hora/export.hpp"
+
 namespace hora {
 
 // Position of a member in a view: dense, 0 to size - 1. Changes only with the view.
@@ -56,8 +58,8 @@ constexpr bool is_floating(DataType type) noexcept {
          type == DataType::float64;
 }
 
-const char* to_string(DataType type) noexcept;
-const char* to_string(ReduceOp op) noexcept;
-const char* to_string(Collective kind) noexcept;
+HORA_EXPORT const char* to_string(DataType type) noexcept;
+HORA_EXPORT const char* to_string(ReduceOp op) noexcept;
+HORA_EXPORT const char* to_string(Collective kind) noexcept;
 
 }  // namespace hora

@@ -1,0 +1,224 @@
+// hora: allreduce, broadcast, allgather and barrier among the processes of a job, that keep going when ranks die.
+//
+//   auto comm = hora::Communicator::init();            // started by `hora run -np 4 ./program`
+//   std::vector<float> gradient(1 << 20, 1.0f);
+//   comm.allreduce(std::span(gradient), hora::ReduceOp::average);
+//   comm.shutdown();
+//
+// Two fronts over one engine:
+//   ordered     comm.allreduce(...): every rank makes the same calls in the same order, as with NCCL and MPI. Lowest
+//   latency. negotiated  comm.allreduce_async("name", ...): any order, as with Horovod. Ranks agree on what is ready
+//   everywhere, small
+//               tensors are fused.
+//
+// When a rank dies, calls that were under way do not fail: survivors agree on a new view, finish or redo what was
+// interrupted with the same bits on every survivor, and the call returns with a higher epoch. rank() and size() change
+// only when a call returns; on_view_change() tells. What cannot be saved (a broadcast whose root died before anyone had
+// it, an allgather whose shape changed) throws Error with StatusCode::peer_failed on every rank, and the next call
+// works.
+//
+// Threads: negotiated calls may come from any thread. Ordered calls from one thread at a time. Memory given to a call
+// belongs to the caller, and must stay valid and untouched until the call returns or its Handle is done.
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "hora/export.hpp"
+#include "hora/options.hpp"
+#include "hora/status.hpp"
+#include "hora/types.hpp"
+#include "hora/view.hpp"
+
+namespace hora {
+
+namespace engine {
+class Engine;
+class Work;
+}  // namespace engine
+
+// The one exception of this facade.
+class HORA_EXPORT Error : public std::exception {
+ public:
+  explicit Error(Status status) : status_(std::move(status)), text_(status_.to_string()) {}
+  [[nodiscard]] const char* what() const noexcept override { return text_.c_str(); }
+  [[nodiscard]] StatusCode code() const noexcept { return status_.code(); }
+  [[nodiscard]] const Status& status() const noexcept { return status_; }
+
+ private:
+  Status status_;
+  std::string text_;
+};
+
+// Half-precision elements as they lie in memory; hora reduces them in float32 and rounds once.
+struct Float16 {
+  std::uint16_t bits;
+};
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+template <typename T>
+inline constexpr bool kIsElement = false;
+template <typename T>
+inline constexpr DataType kDataTypeOf = DataType::uint8;
+#define HORA_ELEMENT(type, value)                \
+  template <>                                    \
+  inline constexpr bool kIsElement<type> = true; \
+  template <>                                    \
+  inline constexpr DataType kDataTypeOf<type> = DataType::value;
+HORA_ELEMENT(Float16, float16)
+HORA_ELEMENT(BFloat16, bfloat16)
+HORA_ELEMENT(float, float32)
+HORA_ELEMENT(double, float64)
+HORA_ELEMENT(std::int8_t, int8)
+HORA_ELEMENT(std::int16_t, int16)
+HORA_ELEMENT(std::int32_t, int32)
+HORA_ELEMENT(std::int64_t, int64)
+HORA_ELEMENT(std::uint8_t, uint8)
+#undef HORA_ELEMENT
+
+template <typename T>
+concept Element = kIsElement<T>;
+
+// How an operation ended. After a failure in the middle of a large in-place allreduce, parts of one result can have
+// different contributors (each part has its own divisor too); this tells those of the last part.
+struct Outcome {
+  Epoch epoch;           // the view in which it ended
+  int contributors = 0;  // members whose values are in the result
+};
+
+// A tensor of the negotiated front: where it lies, and its shape (empty: one dimension of `count`).
+struct Tensor {
+  const void* source = nullptr;
+  void* target = nullptr;  // equal to source: in place. For allgather it holds size() times as many elements
+  std::uint64_t count = 0;
+  DataType dtype = DataType::float32;
+  std::span<const std::int64_t> shape = {};
+};
+
+// The pending or ended result of an asynchronous call. Move-only; must not outlive its Communicator. A Handle that is
+// dropped does not cancel its operation: the memory stays in use until it ends.
+class HORA_EXPORT Handle {
+ public:
+  Handle() noexcept = default;
+  Handle(Handle&& other) noexcept : work_(std::exchange(other.work_, nullptr)) {}
+  Handle& operator=(Handle&& other) noexcept;
+  ~Handle();
+
+  [[nodiscard]] bool valid() const noexcept { return work_ != nullptr; }
+  // Never blocks.
+  [[nodiscard]] bool done() const noexcept;
+  // Blocks until the operation ended, and drives it meanwhile. Throws Error when it failed. May be called again.
+  Outcome wait();
+  // As wait(), for at most `timeout`. False: not ended yet, the operation goes on unchanged.
+  bool wait_for(std::chrono::nanoseconds timeout);
+
+ private:
+  friend class Communicator;
+  explicit Handle(engine::Work* work) noexcept : work_(work) {}
+  engine::Work* work_ = nullptr;
+};
+
+class HORA_EXPORT Communicator {
+ public:
+  // Joins the job that the environment describes (HORA_RANK, HORA_SIZE, ... as set by `hora run`); without such
+  // variables a job of one. Collective over the founders. Throws Error: timed_out naming who did not come,
+  // invalid_argument naming the variable, resource naming the limit.
+  static Communicator init();
+  static Communicator init(const Options& options);
+
+  Communicator(Communicator&&) noexcept;
+  Communicator& operator=(Communicator&&) noexcept;
+  // Without shutdown() before, the others see a death.
+  ~Communicator();
+
+  // Of the view that the last call returned in.
+  [[nodiscard]] int rank() const noexcept;
+  [[nodiscard]] int size() const noexcept;
+  [[nodiscard]] Epoch epoch() const noexcept;
+  [[nodiscard]] const View& view() const noexcept;
+
+  // Ordered front -----------------------------------------------------------------------------------------------------
+  // All block until the result is in place, and throw Error: mismatch when ranks made different calls, peer_failed,
+  // timed_out after Options::operation_timeout_ms, fenced when this rank was expelled.
+
+  // out[i] = in_0[i] op in_1[i] op ...; `in` and `out` are the same or do not overlap. Average: floating types only.
+  Outcome allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op);
+  // Every rank's `data` becomes that of `root` (a rank of view()).
+  Outcome broadcast(void* data, std::uint64_t count, DataType dtype, int root);
+  // out[r * count + i] = in_r[i]: every rank gives `count` elements and gets size() * count. The size is that of
+  // view(): when it changes under the call, the call throws peer_failed and nothing was written.
+  Outcome allgather(const void* in, void* out, std::uint64_t count, DataType dtype);
+  // Returns when every member has called it.
+  Outcome barrier();
+
+  template <Element T>
+  Outcome allreduce(std::span<const T> in, std::span<T> out, ReduceOp op = ReduceOp::sum) {
+    require_equal(in.size(), out.size());
+    return allreduce(in.data(), out.data(), in.size(), kDataTypeOf<T>, op);
+  }
+  template <Element T>
+  Outcome allreduce(std::span<T> data, ReduceOp op = ReduceOp::sum) {
+    return allreduce(data.data(), data.data(), data.size(), kDataTypeOf<T>, op);
+  }
+  template <Element T>
+  Outcome broadcast(std::span<T> data, int root) {
+    return broadcast(data.data(), data.size(), kDataTypeOf<T>, root);
+  }
+  template <Element T>
+  Outcome allgather(std::span<const T> in, std::span<T> out) {
+    require_equal(in.size() * static_cast<std::size_t>(size()), out.size());
+    return allgather(in.data(), out.data(), in.size(), kDataTypeOf<T>);
+  }
+
+  // Negotiated front --------------------------------------------------------------------------------------------------
+  // A name stands for the same tensor on every rank; it can be in flight once at a time (a second submission throws
+  // invalid_argument). Submitting never waits for other ranks. A disagreement about a name (shape, dtype, operation,
+  // root) fails it with `mismatch` on every rank, naming who said what; other names go on.
+
+  Handle allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op = ReduceOp::sum);
+  Handle broadcast_async(std::string_view name, const Tensor& tensor, int root);
+  Handle allgather_async(std::string_view name, const Tensor& tensor);
+
+  template <Element T>
+  Handle allreduce_async(std::string_view name, std::span<T> data, ReduceOp op = ReduceOp::sum) {
+    return allreduce_async(name, Tensor{data.data(), data.data(), data.size(), kDataTypeOf<T>, {}}, op);
+  }
+  template <Element T>
+  Handle broadcast_async(std::string_view name, std::span<T> data, int root) {
+    return broadcast_async(name, Tensor{data.data(), data.data(), data.size(), kDataTypeOf<T>, {}}, root);
+  }
+  // The same as submit and wait, without waking the background thread in between.
+  Outcome allreduce(std::string_view name, const Tensor& tensor, ReduceOp op = ReduceOp::sum);
+
+  // Membership --------------------------------------------------------------------------------------------------------
+
+  // `callback(before, after)` runs on the thread of a call or wait() that is about to return in a new view, before it
+  // returns. It may call rank(), size() and view(), not collectives. Replaces the callback before.
+  void on_view_change(std::function<void(const View& before, const View& after)> callback);
+  // Returns when every result this rank has released is known to be held by every member (STABLE): from then on no
+  // failure can make it not have happened. Do this before a checkpoint or any other effect outside of the job. Not
+  // collective.
+  void flush();
+  // Leaves the job in order: finishes nothing, waits until the others know (at most `timeout`). Pending operations end
+  // with shut_down. Nothing can be called afterwards.
+  void shutdown(std::chrono::milliseconds timeout = std::chrono::seconds(10));
+
+ private:
+  explicit Communicator(std::unique_ptr<engine::Engine> engine);
+  static void require_equal(std::size_t given, std::size_t wanted);
+  std::unique_ptr<engine::Engine> engine_;
+};
+
+}  // namespace hora
