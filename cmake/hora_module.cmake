@@ -11,7 +11,7 @@ target_compile_options(hora_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(hora_flags INTERFACE -Wthread-safety -Werror=thread-safety)
 endif()
-# Header-only fmt: its shared library would become a dependency of libhora.so, and its static one does not exist in Debian.
+# Header-only fmt: its shared library would become a dependency of libhora.so, its static one does not exist in Debian.
 target_link_libraries(hora_flags INTERFACE fmt::fmt-header-only Threads::Threads)
 if(HORA_FAILPOINTS)
   target_compile_definitions(hora_flags INTERFACE HORA_FAILPOINTS=1)

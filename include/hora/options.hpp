@@ -18,16 +18,17 @@ struct Options {
   std::uint32_t start_timeout_ms = 30'000;  // HORA_START_TIMEOUT_MS: all founders must have come by then
   std::uint32_t silence_ms = 3'000;         // HORA_SILENCE_MS: a mute rank is suspected after this long
   std::uint32_t stall_warning_ms = 10'000;  // HORA_STALL_WARNING_MS: who has not submitted is named after this long
-  std::uint32_t operation_timeout_ms =
-      1'800'000;                          // HORA_OPERATION_TIMEOUT_MS: an operation that waits longer fails everywhere
+  // HORA_OPERATION_TIMEOUT_MS: an operation that waits longer fails everywhere.
+  std::uint32_t operation_timeout_ms = 1'800'000;
   std::uint32_t min_size = 1;             // HORA_MIN_SIZE: with fewer members work fails
   std::uint64_t fusion_bytes = 16 << 20;  // HORA_FUSION_BYTES: most bytes of one fused group; 0 turns fusion off
   std::uint32_t chunk_bytes = 0;          // HORA_CHUNK_BYTES: stage slot of one rank; 0: from the cache sizes
   std::uint32_t one_shot_bytes = 0;       // HORA_ONE_SHOT_BYTES: largest one-shot payload; 0: from the rank count
   bool kill_suspects = false;             // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
 
-  // The values of the environment over the defaults. An unparsable value, or an unknown HORA_ name, is an error that
-  // names the variable (and the nearest known one).
+  // The values of the environment over the defaults; without HORA_RANK a job of one. Sizes take K, M and G. A value
+  // that is out of range is an error that names the variable; an unknown HORA_ name is a warning that names the nearest
+  // known one.
   HORA_EXPORT static Result<Options> from_environment();
 };
 

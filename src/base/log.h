@@ -1,4 +1,5 @@
-// One line of log: "2026-11-21T10:00:00.123Z rank=2 [elastic] WARN message". Levels from HORA_LOG (error, warn, info, debug).
+// One line of log: "2026-11-21T10:00:00.123Z rank=2 [elastic] WARN message". Levels from HORA_LOG (error, warn, info,
+// debug).
 //
 // Errors are logged once, where they are first decided. A Log is owned by the engine and handed to mechanisms by
 // reference; policy code does not log, its actions say what happened.

@@ -1,8 +1,8 @@
 // Bounds-checked little-endian codec of everything that leaves a process.
 //
 // Integers are fixed width; strings and byte blocks carry a 32-bit length. A Reader that runs past its end, or meets a
-// value the caller refuses, fails once and for all: every later read gives zero or empty, so decoders check ok() once, at
-// the end, and never index with a value read before that check.
+// value the caller refuses, fails once and for all: every later read gives zero or empty, so decoders check ok() once,
+// at the end, and never index with a value read before that check.
 #pragma once
 
 #include <cstddef>
@@ -48,8 +48,8 @@ class Reader {
   bool boolean() noexcept { return below(2) != 0; }
   // A byte that must be less than `limit`: enumerators.
   std::uint8_t below(std::uint8_t limit) noexcept;
-  // Number of items that follow, each at least `item_bytes_min` long: never more than the remaining bytes can hold, so it is
-  // safe to reserve.
+  // Number of items that follow, each at least `item_bytes_min` long: never more than the remaining bytes can hold, so
+  // it is safe to reserve.
   std::uint32_t count(std::size_t item_bytes_min) noexcept;
   // Borrows from the data given to the constructor.
   std::span<const std::byte> bytes() noexcept;

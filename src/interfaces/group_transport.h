@@ -69,7 +69,7 @@ class GroupTransport {
 
   // Sleeping. begin_sleep() asks peers to wake this process; the caller then steps once more and, if still pending and
   // `wake_word` still reads `seen`, calls sleep(), which returns when a peer moved, the word changed or `timeout`
-  // passed. Whoever changes the word calls FUTEX_WAKE on it. end_sleep() ends the request.
+  // passed. Whoever changes the word calls FUTEX_WAKE_PRIVATE on it. end_sleep() ends the request.
   virtual void begin_sleep() = 0;
   virtual void sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) = 0;
   virtual void end_sleep() = 0;
@@ -79,7 +79,12 @@ class GroupTransport {
   // channel) commits, from retained slots, without waiting for anybody; a broken operation just ends. An operation to
   // be redone or resumed stays active and goes on with step(). Operations of the new view move no byte before every
   // member of it has come this far, so no retained slot is overwritten early.
+  // Where survivors share no memory, a committed operation that is one behind stays active until a survivor's result
+  // has come: step() ends it, and settle() on the survivors sends it.
   virtual void install(const View& next, std::span<const ChannelVerdict> verdicts) = 0;
+  // After install(), until true: sends what other members still need from here. start() and step() do it too, so only a
+  // member with nothing else to do calls it. Always true where survivors share memory.
+  virtual bool settle() { return true; }
 };
 
 }  // namespace hora

@@ -3,12 +3,14 @@
 // Not thread safe: whoever holds the engine's token calls it.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
+#include "base/time.h"
 #include "hora/status.hpp"
-#include "hora/types.hpp"
+#include "hora/view.hpp"
 
 namespace hora {
 
@@ -24,11 +26,22 @@ struct Tag {
 class PairTransport {
  public:
   virtual ~PairTransport() = default;
+
+  // From now on ranks are those of `view`. What is left of older epochs is dropped; messages of `view` that came before
+  // this call are kept.
+  virtual void enter(const View& view) = 0;
+
   // Hands over the bytes of `data`; true when they were taken (the caller may overwrite them), false when the link is
   // full: try again later.
   virtual bool try_send(Rank to, const Tag& tag, std::span<const std::byte> data) = 0;
   // Fills `data` with the message of `tag`; false when it has not arrived. A message of another length is an error.
+  // Messages of older sequences of the channel are dropped: they belong to operations that ended early.
   virtual Result<bool> try_receive(Rank from, const Tag& tag, std::span<std::byte> data) = 0;
+
+  // Sleeping, as in GroupTransport: what wakes is a message for this rank or room on a full link.
+  virtual void begin_sleep() = 0;
+  virtual void sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) = 0;
+  virtual void end_sleep() = 0;
 };
 
 }  // namespace hora

@@ -1,0 +1,55 @@
+// What is known of every other member: certainly dead, suspected and why, or alive as far as can be told (law 8).
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+
+#include "base/time.h"
+#include "elastic/record.h"
+#include "hora/types.hpp"
+#include "hora/view.hpp"
+
+namespace hora::elastic {
+
+struct Peer {
+  std::uint64_t host = 0;
+  bool in_view = false;
+  TimePoint heard;
+  std::optional<TimePoint> link_down;
+  std::string suspicion;  // why it is suspected; empty: it is not
+  bool dead = false;      // certainly
+  bool leaving = false;
+  std::optional<Record> record;  // its last word; only of the dead, where it could be read
+
+  [[nodiscard]] bool alive() const noexcept { return !dead && suspicion.empty(); }
+};
+
+// Not thread safe. Members are incarnations: what is known of one never has to be forgotten.
+class Detector {
+ public:
+  Detector(Duration silence, Duration link_grace) : silence_(silence), link_grace_(link_grace) {}
+
+  // Watches the members of `view` but `self`, newcomers from `now` on.
+  void enter(const View& view, MemberId self, TimePoint now);
+  // Null for strangers: those that were in no view entered, and `self`.
+  [[nodiscard]] Peer* find(MemberId id);
+  [[nodiscard]] const Peer* find(MemberId id) const;
+  // Clears a suspicion unless the link to it is lost.
+  void heard_from(MemberId id, TimePoint now);
+  // Suspects every member that was silent, or whose link was lost, for too long. True when somebody became a suspect.
+  bool check(TimePoint now);
+  // This process was not running until now: nobody is to blame for what it did not hear.
+  void forgive(TimePoint now);
+  // When check() may find the next suspect.
+  [[nodiscard]] std::optional<TimePoint> next_check() const;
+
+ private:
+  [[nodiscard]] TimePoint limit(const Peer& peer) const;
+
+  Duration silence_;
+  Duration link_grace_;
+  std::map<MemberId, Peer> peers_;
+};
+
+}  // namespace hora::elastic

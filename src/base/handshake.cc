@@ -1,0 +1,125 @@
+#include "base/handshake.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+namespace hora {
+namespace {
+
+enum class Kind : std::uint8_t { hello, proof, accept, refuse, limit };
+
+constexpr std::uint32_t kMagic = 0x61726f68;  // "hora"
+constexpr std::size_t kReasonBytesMax = 512;
+
+wire::Bytes encode_hello(const HandshakeIdentity& self, const Handshake::Nonce& nonce) {
+  wire::Writer writer;
+  writer.u8(static_cast<std::uint8_t>(Kind::hello));
+  writer.u32(kMagic);
+  writer.u16(self.version);
+  writer.string(self.purpose);
+  writer.string(self.job);
+  writer.u64(self.member.value);
+  writer.u64(self.epoch.value);
+  writer.bytes(nonce);
+  return writer.take();
+}
+
+}  // namespace
+
+Handshake::Handshake(Role role, HandshakeIdentity self, std::string secret, const Nonce& nonce)
+    : role_(role), self_(std::move(self)), secret_(std::move(secret)), my_hello_(encode_hello(self_, nonce)) {}
+
+wire::Bytes Handshake::refusal(const Status& reason) {
+  wire::Writer writer;
+  writer.u8(static_cast<std::uint8_t>(Kind::refuse));
+  writer.string(reason.message().substr(0, kReasonBytesMax));
+  return writer.take();
+}
+
+Result<Handshake::Reply> Handshake::on_frame(std::span<const std::byte> frame) {
+  wire::Reader reader(frame);
+  const auto kind = static_cast<Kind>(reader.below(static_cast<std::uint8_t>(Kind::limit)));
+  if (!reader.ok()) return Status(StatusCode::mismatch, "the other end does not speak hora's protocol");
+  if (kind == Kind::refuse) {
+    const std::string reason = reader.string().substr(0, kReasonBytesMax);
+    return Status(StatusCode::mismatch, fmt::format("refused by the other end: {}", reason));
+  }
+  Reply reply;
+  if (kind == Kind::hello && expect_ == Expect::hello) {
+    HORA_TRY(on_hello(frame));
+    reply.frame = role_ == Role::listener ? my_hello_ : proof_frame();
+    expect_ = Expect::proof;
+    return reply;
+  }
+  if (kind == Kind::proof && expect_ == Expect::proof) {
+    HORA_TRY(on_proof(reader));
+    reply.may_carry_fd = true;
+    if (role_ == Role::listener) {
+      reply.frame = proof_frame();
+      expect_ = Expect::accept;
+    } else {
+      reply.frame.push_back(static_cast<std::byte>(Kind::accept));
+      reply.done = true;
+      expect_ = Expect::nothing;
+    }
+    return reply;
+  }
+  if (kind == Kind::accept && expect_ == Expect::accept) {
+    reply.done = true;
+    expect_ = Expect::nothing;
+    return reply;
+  }
+  return Status(StatusCode::mismatch, "the other end broke the order of the handshake");
+}
+
+Status Handshake::on_hello(std::span<const std::byte> frame) {
+  wire::Reader reader(frame.subspan(1));
+  const std::uint32_t magic = reader.u32();
+  peer_.version = reader.u16();
+  if (!reader.ok() || magic != kMagic) return {StatusCode::mismatch, "the other end does not speak hora's protocol"};
+  // Whatever follows may be laid out differently in another version.
+  if (peer_.version != self_.version)
+    return {StatusCode::mismatch, fmt::format("protocol version {} met protocol version {}: all processes of a job "
+                                              "must run the same version of hora",
+                                              self_.version, peer_.version)};
+  peer_.purpose = reader.string();
+  peer_.job = reader.string();
+  peer_.member = MemberId{reader.u64()};
+  peer_.epoch = Epoch{reader.u64()};
+  const bool nonce = reader.bytes().size() == Nonce().size();
+  if (!reader.finished() || !nonce) return {StatusCode::mismatch, "the other end sent a malformed hello"};
+  if (peer_.purpose != self_.purpose)
+    return {StatusCode::mismatch, fmt::format("a {} connection met a {} socket", peer_.purpose, self_.purpose)};
+  if (peer_.job != self_.job)
+    return {StatusCode::mismatch, fmt::format("job \"{}\" met job \"{}\" (HORA_JOB)", self_.job, peer_.job)};
+  if (peer_.epoch != self_.epoch)
+    return {StatusCode::mismatch, fmt::format("epoch {} met epoch {}", self_.epoch.value, peer_.epoch.value)};
+  peer_hello_.assign(frame.begin(), frame.end());
+  return {};
+}
+
+Status Handshake::on_proof(wire::Reader& reader) const {
+  const auto proof = reader.bytes();
+  const Role other = role_ == Role::dialer ? Role::listener : Role::dialer;
+  if (!reader.finished() || !equal_in_constant_time(proof, proof_of(other)))
+    return {StatusCode::mismatch, "the other end has another secret (HORA_SECRET)"};
+  return {};
+}
+
+Digest Handshake::proof_of(Role role) const {
+  wire::Writer writer;
+  writer.u8(static_cast<std::uint8_t>(role));
+  writer.bytes(role_ == Role::dialer ? my_hello_ : peer_hello_);
+  writer.bytes(role_ == Role::dialer ? peer_hello_ : my_hello_);
+  return hmac_sha256(secret_, writer.view());
+}
+
+wire::Bytes Handshake::proof_frame() const {
+  wire::Writer writer;
+  writer.u8(static_cast<std::uint8_t>(Kind::proof));
+  writer.bytes(proof_of(role_));
+  return writer.take();
+}
+
+}  // namespace hora

@@ -1,0 +1,136 @@
+#include "base/machine.h"
+
+#include <hwloc.h>
+#include <sched.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace hora {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// The largest machine that Linux can be built for.
+constexpr int kCpusMost = 8192;
+
+int cpus_in_affinity_mask() {
+  std::array<cpu_set_t, kCpusMost / CPU_SETSIZE> mask{};
+  if (::sched_getaffinity(0, sizeof mask, mask.data()) != 0) {
+    return static_cast<int>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+  }
+  return std::max(1, CPU_COUNT_S(sizeof mask, mask.data()));
+}
+
+std::string text_of(const fs::path& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+// Quota and period in microseconds, e.g. "150000 100000"; "max" and negative quotas mean none. Rounded down: ranks that
+// spin on a fraction of a CPU would only throttle each other.
+std::optional<int> whole_cpus(const std::string& quota, const std::string& period) {
+  char* end = nullptr;
+  const long long allowed = std::strtoll(quota.c_str(), &end, 10);
+  const bool is_number = end != quota.c_str();
+  const long long length = std::strtoll(period.c_str(), nullptr, 10);
+  if (!is_number || allowed <= 0 || length <= 0) return std::nullopt;
+  return static_cast<int>(std::clamp(allowed / length, 1LL, static_cast<long long>(kCpusMost)));
+}
+
+std::optional<int> quota_v2(const fs::path& group) {
+  const std::string text = text_of(group / "cpu.max");
+  const std::size_t space = text.find(' ');
+  if (space == text.npos) return std::nullopt;
+  return whole_cpus(text.substr(0, space), text.substr(space + 1));
+}
+
+std::optional<int> quota_v1(const fs::path& group) {
+  return whole_cpus(text_of(group / "cpu.cfs_quota_us"), text_of(group / "cpu.cfs_period_us"));
+}
+
+// The smallest quota from `group` up to the mount. Inside a container the path of /proc/self/cgroup can be one of the
+// host, which does not exist here; its ancestors then end at the mount, which is the container's own group.
+template <typename Quota>
+int smallest_quota(const fs::path& mount, std::string_view group, int otherwise, Quota quota_of) {
+  int least = otherwise;
+  for (fs::path relative = fs::path(group).relative_path();; relative = relative.parent_path()) {
+    if (const auto cpus = quota_of(mount / relative)) least = std::min(least, *cpus);
+    if (relative.empty()) return least;
+  }
+}
+
+bool lists(std::string_view controllers, std::string_view wanted) {
+  for (std::string_view rest = controllers; !rest.empty();) {
+    const std::size_t comma = rest.find(',');
+    if (rest.substr(0, comma) == wanted) return true;
+    rest.remove_prefix(comma == rest.npos ? rest.size() : comma + 1);
+  }
+  return false;
+}
+
+struct TopologyDeleter {
+  void operator()(hwloc_topology* topology) const { hwloc_topology_destroy(topology); }
+};
+
+std::vector<Cache> find_caches() {
+  hwloc_topology_t raw = nullptr;
+  if (hwloc_topology_init(&raw) != 0) return {};
+  const std::unique_ptr<hwloc_topology, TopologyDeleter> topology(raw);
+  hwloc_topology_set_all_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_NONE);
+  hwloc_topology_set_cache_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_ALL);
+  if (hwloc_topology_load(raw) != 0) return {};
+  std::vector<Cache> caches;
+  for (const auto type : {HWLOC_OBJ_L1CACHE, HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L4CACHE}) {
+    const hwloc_obj_t object = hwloc_get_obj_by_type(raw, type, 0);
+    if (object == nullptr || object->attr->cache.size == 0) continue;
+    caches.push_back({static_cast<int>(object->attr->cache.depth), object->attr->cache.size,
+                      std::max(1, hwloc_bitmap_weight(object->cpuset))});
+  }
+  return caches;
+}
+
+}  // namespace
+
+int cpus_within_quota(const fs::path& root, std::string_view membership, int otherwise) {
+  int least = otherwise;
+  while (!membership.empty()) {
+    const std::size_t newline = membership.find('\n');
+    std::string_view line = membership.substr(0, newline);
+    membership.remove_prefix(newline == membership.npos ? membership.size() : newline + 1);
+    // number:controllers:path, where version 2 names no controllers.
+    const std::size_t first = line.find(':');
+    const std::size_t second = first == line.npos ? line.npos : line.find(':', first + 1);
+    if (second == line.npos) continue;
+    const std::string_view controllers = line.substr(first + 1, second - first - 1);
+    const std::string_view group = line.substr(second + 1);
+    if (controllers.empty()) {
+      least = std::min(least, smallest_quota(root, group, otherwise, quota_v2));
+    } else if (lists(controllers, "cpu")) {
+      least = std::min(least, smallest_quota(root / controllers, group, otherwise, quota_v1));
+      least = std::min(least, smallest_quota(root / "cpu", group, otherwise, quota_v1));
+    }
+  }
+  return least;
+}
+
+Machine inspect_machine() {
+  Machine machine;
+  machine.usable_cpus = cpus_within_quota("/sys/fs/cgroup", text_of("/proc/self/cgroup"), cpus_in_affinity_mask());
+  machine.caches = find_caches();
+  for (const Cache& cache : machine.caches) {
+    machine.last_level_cache_bytes = std::max(machine.last_level_cache_bytes, cache.bytes);
+  }
+  machine.page_bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+  return machine;
+}
+
+}  // namespace hora

@@ -1,0 +1,33 @@
+// What this process may use of the machine: CPUs, caches, pages.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <string_view>
+#include <vector>
+
+namespace hora {
+
+struct Cache {
+  int level = 0;
+  std::uint64_t bytes = 0;
+  int sharers = 0;  // logical CPUs behind one such cache
+  friend bool operator==(const Cache&, const Cache&) = default;
+};
+
+struct Machine {
+  int usable_cpus = 1;        // of the affinity mask and the cgroup quota, the smaller; at least 1
+  std::vector<Cache> caches;  // data and unified caches, one entry a level, nearest first; empty: not known
+  std::uint64_t last_level_cache_bytes = 0;  // of the largest level; 0: not known
+  std::size_t page_bytes = 0;
+};
+
+// Asks the system: takes milliseconds, do it once.
+Machine inspect_machine();
+
+// Whole CPUs that the quotas of `membership` (the text of /proc/self/cgroup) and of all its ancestors leave, for cgroup
+// v2 and v1 mounted at `root`; at least 1. `otherwise` where there is no quota.
+int cpus_within_quota(const std::filesystem::path& root, std::string_view membership, int otherwise);
+
+}  // namespace hora

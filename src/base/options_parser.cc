@@ -1,0 +1,115 @@
+#include "base/options_parser.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cctype>
+#include <concepts>
+
+#include "base/failpoint.h"
+
+namespace hora {
+
+namespace {
+
+constexpr std::uint64_t kDayMs = 24ULL * 60 * 60 * 1000;
+constexpr std::uint64_t kRanksMost = 65'536;
+
+Status invalid(std::string text) {
+  return Status(StatusCode::invalid_argument, std::move(text));
+}
+
+// Reads numbers into the fields of Options; a variable that is absent leaves its field alone.
+class Fields {
+ public:
+  explicit Fields(const Environment& environment) : environment_(environment) {}
+
+  template <std::integral T>
+  Status number(std::string_view name, T& field, std::uint64_t least, std::uint64_t most,
+                Suffixes suffixes = Suffixes::none) const {
+    const auto text = environment_.find(name);
+    if (!text) return {};
+    const auto value = parse_number(*text, least, most, suffixes);
+    if (!value) return invalid(fmt::format("{}: {}", name, value.status().message()));
+    field = static_cast<T>(value.value());
+    return {};
+  }
+
+  Status flag(std::string_view name, bool& field) const {
+    const auto text = environment_.find(name);
+    if (!text) return {};
+    if (*text != "0" && *text != "1") return invalid(fmt::format("{}: '{}' is not 0 or 1", name, *text));
+    field = *text == "1";
+    return {};
+  }
+
+  void text(std::string_view name, std::string& field) const {
+    if (const auto text = environment_.find(name)) field = *text;
+  }
+
+ private:
+  const Environment& environment_;
+};
+
+// The name becomes part of socket names, whose length is limited.
+Status check_job(const std::string& job) {
+  const bool plain = std::all_of(
+      job.begin(), job.end(), [](unsigned char c) { return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-'; });
+  if (plain && job.size() <= 64) return {};
+  return invalid(fmt::format("HORA_JOB: '{}' is not 1 to 64 letters, digits, '.', '_' and '-'", job));
+}
+
+Status read_identity(const Environment& environment, Options& options) {
+  const Fields fields(environment);
+  HORA_TRY(fields.number("HORA_SIZE", options.size, 1, kRanksMost));
+  if (!environment.find("HORA_RANK") && options.size > 1) {
+    return invalid(fmt::format("HORA_RANK is not set although HORA_SIZE is {}: a launcher sets both", options.size));
+  }
+  HORA_TRY(fields.number("HORA_RANK", options.rank, 0, static_cast<std::uint64_t>(options.size) - 1));
+  fields.text("HORA_JOB", options.job);
+  HORA_TRY(check_job(options.job));
+  fields.text("HORA_STORE", options.store);
+  fields.text("HORA_SECRET", options.secret);
+  if (options.size > 1 && options.store.empty()) {
+    return invalid(
+        fmt::format("HORA_STORE is not set although HORA_SIZE is {}: it is where the ranks meet", options.size));
+  }
+  return {};
+}
+
+Status read_limits(const Environment& environment, Options& options) {
+  const Fields fields(environment);
+  HORA_TRY(fields.number("HORA_START_TIMEOUT_MS", options.start_timeout_ms, 1, kDayMs));
+  HORA_TRY(fields.number("HORA_SILENCE_MS", options.silence_ms, 10, kDayMs));
+  HORA_TRY(fields.number("HORA_STALL_WARNING_MS", options.stall_warning_ms, 1, kDayMs));
+  HORA_TRY(fields.number("HORA_OPERATION_TIMEOUT_MS", options.operation_timeout_ms, 1, 30 * kDayMs));
+  HORA_TRY(fields.number("HORA_MIN_SIZE", options.min_size, 1, kRanksMost));
+  HORA_TRY(fields.number("HORA_FUSION_BYTES", options.fusion_bytes, 0, 1ULL << 30, Suffixes::sizes));
+  HORA_TRY(fields.number("HORA_CHUNK_BYTES", options.chunk_bytes, 0, 64ULL << 20, Suffixes::sizes));
+  HORA_TRY(fields.number("HORA_ONE_SHOT_BYTES", options.one_shot_bytes, 0, 64ULL << 20, Suffixes::sizes));
+  return fields.flag("HORA_KILL_SUSPECTS", options.kill_suspects);
+}
+
+}  // namespace
+
+Result<ParsedOptions> parse_options(const Environment& environment) {
+  ParsedOptions parsed;
+  HORA_TRY(read_identity(environment, parsed.options));
+  HORA_TRY(read_limits(environment, parsed.options));
+  if (const auto level = parse_log_level(environment); !level) return level.status();
+  if (const auto text = environment.find("HORA_FAILPOINT")) {
+    if (!failpoint::kCompiledIn) {
+      return Status(StatusCode::unsupported,
+                    "HORA_FAILPOINT: this build has no failpoints (configure HORA_FAILPOINTS=ON)");
+    }
+    if (const auto plan = failpoint::parse(*text); !plan) return plan.status();
+  }
+  for (const auto& [name, value] : environment.values()) {
+    if (std::string complaint = complain_about_name(name); !complaint.empty()) {
+      parsed.warnings.push_back(std::move(complaint));
+    }
+  }
+  return parsed;
+}
+
+}  // namespace hora

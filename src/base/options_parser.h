@@ -1,0 +1,21 @@
+// Turns a snapshot of the environment into Options. Pure: reads nothing but its argument.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/environment.h"
+#include "hora/options.hpp"
+
+namespace hora {
+
+struct ParsedOptions {
+  Options options;
+  std::vector<std::string> warnings;  // names that nothing reads, most likely misspelt
+};
+
+// invalid_argument names the variable, its value (never that of HORA_SECRET) and what is allowed; unsupported names a
+// variable that this build cannot honour.
+Result<ParsedOptions> parse_options(const Environment& environment);
+
+}  // namespace hora

@@ -1,0 +1,137 @@
+#include "base/socket_address.h"
+
+#include <fmt/format.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+namespace hora {
+namespace {
+
+struct Endpoint {
+  sockaddr_storage storage{};
+  socklen_t bytes = 0;
+  [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
+};
+
+Status bad_address(std::string_view address) {
+  return {StatusCode::invalid_argument,
+          fmt::format("\"{}\" is not an address; use unix:@NAME or tcp:HOST:PORT", address)};
+}
+
+Result<std::vector<Endpoint>> resolve_unix(std::string_view address, std::string_view name) {
+  Endpoint endpoint;
+  auto* unix_address = reinterpret_cast<sockaddr_un*>(&endpoint.storage);
+  if (name.size() < 2 || name[0] != '@' || name.size() > sizeof unix_address->sun_path) return bad_address(address);
+  unix_address->sun_family = AF_UNIX;
+  std::memcpy(unix_address->sun_path, name.data(), name.size());
+  unix_address->sun_path[0] = '\0';
+  endpoint.bytes = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + name.size());
+  return std::vector{endpoint};
+}
+
+Result<std::vector<Endpoint>> resolve_tcp(std::string_view address, std::string_view rest, bool passive) {
+  const auto colon = rest.rfind(':');
+  if (colon == std::string_view::npos || colon == 0 || colon + 1 == rest.size()) return bad_address(address);
+  std::string host(rest.substr(0, colon));
+  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
+  addrinfo* found = nullptr;
+  if (const int error = ::getaddrinfo(host.c_str(), std::string(rest.substr(colon + 1)).c_str(), &hints, &found))
+    return Status(StatusCode::invalid_argument, fmt::format("{}: {}", address, ::gai_strerror(error)));
+  std::vector<Endpoint> endpoints;
+  for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
+    Endpoint endpoint;
+    std::memcpy(&endpoint.storage, info->ai_addr, info->ai_addrlen);
+    endpoint.bytes = info->ai_addrlen;
+    endpoints.push_back(endpoint);
+  }
+  ::freeaddrinfo(found);
+  return endpoints;
+}
+
+Result<std::vector<Endpoint>> resolve(std::string_view address, bool passive) {
+  if (address.starts_with("unix:")) return resolve_unix(address, address.substr(5));
+  if (address.starts_with("tcp:")) return resolve_tcp(address, address.substr(4), passive);
+  return bad_address(address);
+}
+
+UniqueFd make_socket(const Endpoint& endpoint) {
+  UniqueFd fd(::socket(endpoint.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  // A control message must leave at once, not wait for an acknowledgement of the one before it.
+  if (fd && endpoint.storage.ss_family != AF_UNIX) ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  return fd;
+}
+
+}  // namespace
+
+Status system_error(std::string_view what, int error) {
+  return {StatusCode::resource, fmt::format("{}: {}", what, ::strerror(error))};
+}
+
+Result<UniqueFd> listen_at(std::string_view address) {
+  auto endpoints = resolve(address, true);
+  if (!endpoints.ok()) return endpoints.status();
+  int error = EADDRNOTAVAIL;
+  for (const Endpoint& endpoint : *endpoints) {
+    UniqueFd fd = make_socket(endpoint);
+    const int on = 1;
+    if (fd && endpoint.storage.ss_family != AF_UNIX) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (fd && ::bind(fd.get(), endpoint.get(), endpoint.bytes) == 0 && ::listen(fd.get(), SOMAXCONN) == 0) return fd;
+    error = errno;
+  }
+  return system_error(fmt::format("cannot listen at {}", address), error);
+}
+
+Result<std::string> address_of(const UniqueFd& listener, std::string_view asked) {
+  if (!asked.starts_with("tcp:")) return std::string(asked);
+  sockaddr_storage bound{};
+  socklen_t bytes = sizeof bound;
+  if (::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&bound), &bytes) != 0)
+    return system_error("getsockname", errno);
+  const auto port = ntohs(bound.ss_family == AF_INET6 ? reinterpret_cast<const sockaddr_in6*>(&bound)->sin6_port
+                                                      : reinterpret_cast<const sockaddr_in*>(&bound)->sin_port);
+  return fmt::format("{}:{}", asked.substr(0, asked.rfind(':')), port);
+}
+
+Result<UniqueFd> dial(std::string_view address) {
+  auto endpoints = resolve(address, false);
+  if (!endpoints.ok()) return endpoints.status();
+  int error = ECONNREFUSED;
+  for (const Endpoint& endpoint : *endpoints) {
+    UniqueFd fd = make_socket(endpoint);
+    if (!fd) return system_error("socket", errno);
+    if (::connect(fd.get(), endpoint.get(), endpoint.bytes) == 0 || errno == EINPROGRESS) return fd;
+    error = errno;
+  }
+  const std::string what = fmt::format("cannot connect to {}", address);
+  if (error == EAGAIN) return Status(StatusCode::try_again, fmt::format("{}: its backlog is full", what));
+  if (error == ECONNREFUSED) return Status(StatusCode::peer_failed, fmt::format("{}: nobody listens there", what));
+  return system_error(what, error);
+}
+
+Result<UniqueFd> accept_from(const UniqueFd& listener) {
+  UniqueFd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+  if (fd) return fd;
+  if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) return system_error("accept", errno);
+  return Status(StatusCode::try_again, "no connection waits");
+}
+
+pid_t peer_pid(const UniqueFd& socket) {
+  ucred credentials{};
+  socklen_t bytes = sizeof credentials;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) return 0;
+  return credentials.pid;
+}
+
+}  // namespace hora

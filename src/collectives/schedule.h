@@ -1,0 +1,84 @@
+// Collective algorithms as data: what one rank sends, receives, reduces and copies, in which order.
+//
+// A schedule is a pure function of (rank, size, count, root); the same function on every rank gives schedules that
+// match. Law: every element of a replicated result is reduced in one place, or everywhere in the same order, so that
+// all ranks hold the same bits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "hora/types.hpp"
+
+namespace hora::collectives {
+
+// Where a move reads and writes. `input` is this rank's contribution and is never written; `result` is what the
+// operation leaves behind; `scratch` holds what arrives from others.
+enum class Buffer : std::uint8_t { input, result, scratch };
+
+// Elements [offset, offset + count) of a buffer.
+struct Region {
+  Buffer buffer = Buffer::input;
+  std::uint64_t offset = 0;
+  std::uint64_t count = 0;
+};
+
+enum class Action : std::uint8_t { send, receive, reduce, copy };
+
+// One move; a rank makes its moves one after another. Links keep the order of what one rank sends to another, and hold
+// at least one message, so a schedule may send to each peer once before that peer receives.
+struct Move {
+  Action action = Action::copy;
+  Rank peer;                       // of send and receive
+  std::uint32_t message = 0;       // of send and receive: which message between these two ranks, 0, 1, ...
+  Region target;                   // of receive, reduce and copy
+  std::uint32_t first_source = 0;  // of send, reduce and copy: where in Schedule::sources
+  std::uint32_t source_count = 0;  // more than one for reduce only: they are reduced in this order
+  bool last = false;               // of reduce: nothing more will be added, so an average is divided here
+};
+
+struct Schedule {
+  std::vector<Move> moves;
+  std::vector<Region> sources;
+  std::uint64_t result_count = 0;   // elements of the result; the moves write each at least once
+  std::uint64_t scratch_count = 0;  // elements of scratch
+
+  [[nodiscard]] std::span<const Region> sources_of(const Move& move) const {
+    return std::span(sources).subspan(move.first_source, move.source_count);
+  }
+};
+
+// Whose schedule is wanted: rank `rank` of `size`, each contributing `count` elements.
+struct Shape {
+  Rank rank;
+  int size = 1;
+  std::uint64_t count = 0;
+  Rank root{0};  // of a broadcast
+};
+
+// Appends moves and numbers the messages of each pair of ranks. Empty regions are left out, on both sides alike.
+class ScheduleBuilder {
+ public:
+  ScheduleBuilder(const Shape& shape, std::uint64_t result_count, std::uint64_t scratch_count);
+
+  void send(int peer, Region source);
+  void receive(int peer, Region target);
+  void reduce(Region target, std::span<const Region> sources, bool last);
+  void copy(Region target, Region source);
+  Schedule take() && { return std::move(schedule_); }
+
+ private:
+  Move& append(Action action, std::span<const Region> sources);
+
+  Schedule schedule_;
+  std::vector<std::uint32_t> sent_;  // messages so far, by peer
+  std::vector<std::uint32_t> received_;
+};
+
+// Elements [0, count) cut into `slices` parts whose sizes differ by at most one: part `index`, in `buffer`.
+Region slice(Buffer buffer, std::uint64_t count, int slices, int index);
+// Parts first, first + 1, ..., last - 1 of the same cut, as one region.
+Region slices(Buffer buffer, std::uint64_t count, int slices, int first, int last);
+
+}  // namespace hora::collectives

@@ -1,0 +1,136 @@
+#include "collectives/schedule_group.h"
+
+#include <algorithm>
+#include <cassert>
+
+namespace hora::collectives {
+namespace {
+
+// The lane of the pair transport that carries what members retain; operations have the lanes of their channels.
+constexpr std::uint8_t kSettleLane = kChannelCount;
+
+// The rank in `next` of the member that has `rank` in `old`; negative where it left.
+Rank follow(Rank rank, const View& old, const View& next) {
+  if (rank.value < 0 || rank.value >= old.size()) return Rank{};
+  return next.rank_of(old.members[static_cast<std::size_t>(rank.value)].id).value_or(Rank{});
+}
+
+}  // namespace
+
+ScheduleGroup::ScheduleGroup(std::unique_ptr<PairTransport> links, MemberId self, const View& view)
+    : links_(std::move(links)),
+      self_(self),
+      view_(view),
+      rank_(view.rank_of(self).value()),
+      lanes_{Lane{SchedulePlayer(*links_, Channel::ordered)}, Lane{SchedulePlayer(*links_, Channel::negotiated)}} {
+  links_->enter(view_);
+  for (Lane& lane : lanes_) lane.player.enter(view_.epoch, rank_, view_.size());
+}
+
+Step ScheduleGroup::start(const Operation& operation) {
+  Lane& lane = this->lane(operation.channel);
+  assert(!lane.player.active() && operation.sequence == lane.done + 1);
+  lane.player.start(operation);
+  return step(operation.channel);
+}
+
+Step ScheduleGroup::step(Channel channel) {
+  Lane& lane = this->lane(channel);
+  assert(lane.player.active());
+  // What is owed goes first: on a full link an operation of this view would stand in its way.
+  if (!settle() && !lane.player.awaits_forward()) return Step::pending;
+  const Step step = lane.player.play();
+  if (step != Step::pending) lane.done = std::max(lane.player.retained(), lane.broken);
+  return step;
+}
+
+ChannelReport ScheduleGroup::report(Channel channel) const {
+  const Lane& lane = this->lane(channel);
+  ChannelReport report;
+  report.done = lane.done;
+  report.active = lane.player.active();
+  if (report.active) report.signature = lane.player.signature();
+  return report;
+}
+
+void ScheduleGroup::install(const View& next, std::span<const ChannelVerdict> verdicts) {
+  assert(verdicts.size() == kChannelCount && next.epoch > view_.epoch);
+  rank_ = next.rank_of(self_).value();
+  links_->enter(next);
+  for (std::size_t i = 0; i < lanes_.size(); ++i) install_lane(lanes_[i], next, verdicts[i]);
+  view_ = next;
+  peers_.assign(static_cast<std::size_t>(view_.size()), Peer{});
+  Peer& own = peers_[static_cast<std::size_t>(rank_.value)];
+  own.told = own.heard = true;
+  for (std::size_t i = 0; i < lanes_.size(); ++i) own.retained[i] = lanes_[i].player.retained();
+  settled_ = false;
+  settle();
+}
+
+void ScheduleGroup::install_lane(Lane& lane, const View& next, const ChannelVerdict& verdict) {
+  const bool behind = verdict.committed > lane.done;
+  const bool broken = verdict.next == Fate::broken;
+  assert(!behind || lane.player.active());
+  assert(verdict.next != Fate::resume && "no input is ever overwritten unit by unit");
+  const Rank root = follow(lane.player.signature().root, view_, next);
+  lane.player.enter(next.epoch, rank_, next.size());
+  if (behind) {
+    lane.player.await_forward(root);
+  } else if (broken) {
+    lane.player.abandon();
+  } else if (lane.player.active()) {
+    lane.player.redo(root);
+  }
+  if (!broken) return;
+  lane.broken = verdict.committed + 1;
+  if (!behind) lane.done = lane.broken;
+}
+
+bool ScheduleGroup::settle() {
+  if (settled_) return true;
+  if (!exchange_retained()) return false;
+  bool all_sent = true;
+  for (std::size_t channel = 0; channel < lanes_.size(); ++channel) all_sent &= forward_lane(channel);
+  return settled_ = all_sent;
+}
+
+// True when every member has told what it retains, and has been told.
+bool ScheduleGroup::exchange_retained() {
+  const Tag tag{view_.epoch, kSettleLane, 0, 0};
+  // As it was at install(): all must choose the same forwarder, whenever they hear of it.
+  const RetainedSequences& own = peers_[static_cast<std::size_t>(rank_.value)].retained;
+  bool complete = true;
+  for (int rank = 0; rank < view_.size(); ++rank) {
+    Peer& peer = peers_[static_cast<std::size_t>(rank)];
+    if (!peer.told) peer.told = links_->try_send(Rank{rank}, tag, encode(own));
+    if (!peer.heard) {
+      std::array<std::byte, kRetainedBytes> message;
+      const auto received = links_->try_receive(Rank{rank}, tag, message);
+      if (received.ok() && received.value()) {
+        if (const auto sequences = decode_retained(message); sequences.ok())
+          peer.heard = true, peer.retained = sequences.value();
+      }
+    }
+    complete &= peer.told && peer.heard;
+  }
+  return complete;
+}
+
+// The lowest rank that has the last outcome of the channel sends it to those that have not. True when nothing is left.
+bool ScheduleGroup::forward_lane(std::size_t channel) {
+  const auto retained_by = [&](const Peer& peer) { return peer.retained[channel]; };
+  const auto holder = std::ranges::max_element(peers_, {}, retained_by);  // the first of several
+  const Rank holder_rank{static_cast<std::int32_t>(holder - peers_.begin())};
+  SchedulePlayer& player = lanes_[channel].player;
+  if (player.awaits_forward()) player.set_forwarder(holder_rank);
+  if (holder_rank != rank_) return true;
+  bool all_sent = true;
+  for (int rank = 0; rank < view_.size(); ++rank) {
+    Peer& peer = peers_[static_cast<std::size_t>(rank)];
+    if (peer.retained[channel] == holder->retained[channel]) continue;
+    all_sent &= player.forward(Rank{rank}, peer.messages_forwarded[channel]);
+  }
+  return all_sent;
+}
+
+}  // namespace hora::collectives

@@ -1,0 +1,38 @@
+// The messages of a ScheduleGroup beside the data: fixed length, so that the receiver knows it.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "base/wire.h"
+#include "hora/status.hpp"
+#include "interfaces/group_transport.h"
+
+namespace hora::collectives {
+
+// The arrival of a rank at an operation. Any 64 bits decode to some signature; one that is not like all others ends the
+// operation, so it needs no further check.
+inline constexpr std::size_t kSignatureBytes = 8;
+wire::Bytes encode(const Signature& signature);
+wire::Bytes encode(std::span<const Signature> signatures);
+Signature decode_signature(std::span<const std::byte, kSignatureBytes> message);
+
+// What a survivor forwards to one that is behind. The body follows: the result, or the signatures of a mismatch.
+struct OutcomeHeader {
+  Step outcome = Step::done;  // done or mismatch
+  int contributors = 1;       // members of the view in which the operation ended
+};
+inline constexpr std::size_t kOutcomeHeaderBytes = 5;
+inline constexpr int kContributorsMax = 4096;  // as many ranks as a signature can name
+wire::Bytes encode(const OutcomeHeader& header);
+Result<OutcomeHeader> decode_outcome_header(std::span<const std::byte> message);
+
+// What a member tells all others on entering a view: the last outcome that it retains on each channel.
+using RetainedSequences = std::array<std::uint64_t, kChannelCount>;
+inline constexpr std::size_t kRetainedBytes = 8 * kChannelCount;
+wire::Bytes encode(const RetainedSequences& retained);
+Result<RetainedSequences> decode_retained(std::span<const std::byte> message);
+
+}  // namespace hora::collectives

@@ -1,0 +1,104 @@
+// The control plane of one host: a Unix stream socket to every other member, and the event loop of the sentinel.
+//
+// Every connection opens with the handshake of base/handshake.h, in which each side passes the other its shared memory
+// segment. Links are made once, by connect_all(); a link that went down stays down.
+//
+// Fork: descriptors are close-on-exec, but a child that only forks inherits them, and while it lives the death of its
+// parent does not close the links. Closing shuts the connection down first, so an orderly end is seen at once; a death
+// is then seen only by the pidfd and the liveness word, which do not pass to the child. A Mesh destroyed in a forked
+// child touches nothing but the child's own descriptors.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/frame_socket.h"
+#include "base/handshaking_socket.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "base/unique_fd.h"
+#include "hora/status.hpp"
+#include "hora/view.hpp"
+#include "interfaces/clock.h"
+#include "interfaces/messenger.h"
+#include "transports/control/connector.h"
+
+namespace hora::control {
+
+class LoopHandler : public MessageHandler {
+ public:
+  // A watched descriptor is readable, and stays so until it is read or unwatched. Spurious calls are possible.
+  virtual void on_readable(int fd) = 0;
+};
+
+class Mesh : public Messenger {
+ public:
+  // Binds and listens; peers are accepted in connect_all(). `clock` and `log` outlive the mesh.
+  static Result<std::unique_ptr<Mesh>> listen(Identity identity, const Clock& clock, const Log& log);
+  ~Mesh() override;
+  Mesh(const Mesh&) = delete;
+  Mesh& operator=(const Mesh&) = delete;
+
+  // For Member::address.
+  [[nodiscard]] const std::string& address() const noexcept { return address_; }
+
+  // Connects to every other member of `view`: each rank dials the lower ones and accepts the higher ones. Returns the
+  // links in rank order, without `self`. Strangers are refused with a logged reason. At `deadline`
+  // StatusCode::timed_out names the ranks that are missing. Called once; afterwards nobody is accepted any more.
+  // `own_segment` is borrowed for the call and passed to every peer; -1 passes none.
+  Result<std::vector<PeerLink>> connect_all(const View& view, Rank self, int own_segment, TimePoint deadline);
+
+  // Messenger: thread safe, any thread. A message over 16 MiB, or one that finds more than 16 MiB queued, closes the
+  // link.
+  Status send(MemberId to, std::span<const std::byte> message) override;
+
+  // The loop; one thread. run_once() delivers what there is and returns; it sleeps until something happens, wake() is
+  // called or `deadline` passed. The handler may send, watch and unwatch.
+  void run_once(std::optional<TimePoint> deadline, LoopHandler& handler);
+  Status watch(int fd);
+  void unwatch(int fd);
+  // Makes the current or the next run_once() return. Thread safe and async-signal-safe.
+  void wake() noexcept;
+
+ private:
+  struct Link {
+    MemberId peer;
+    UniqueFd socket;     // fixed while the link is up; closed by the loop, under the mutex
+    FrameReader reader;  // the loop's
+    bool down = false;   // the loop's
+    std::mutex mutex;    // guards the rest, and writes to the socket
+    FrameWriter writer;
+    bool broken = false;         // of no more use: the loop takes it down
+    bool awaits_output = false;  // the loop watches for room in the socket
+  };
+  enum class Source : std::uint32_t { wake, descriptor, link };
+
+  Mesh(Identity identity, const Clock& clock, const Log& log);
+
+  Status open();
+  Result<PeerLink> adopt(Connection connection);
+  Status control_epoll(int operation, int fd, std::uint32_t events, Source source, std::uint32_t index);
+  void set_awaits_output(std::size_t index, bool awaits);  // the link's mutex is held
+  void deliver_readable(std::size_t index, LoopHandler& handler);
+  Status deliver_frames(Link& link, LoopHandler& handler);
+  void flush(std::size_t index);
+  void take_down(Link& link, const Status& why, LoopHandler& handler);
+
+  Identity identity_;
+  const Clock& clock_;
+  const Log& log_;
+  pid_t owner_;  // a forked child must not shut our links down
+  std::string address_;
+  UniqueFd listener_;
+  UniqueFd epoll_;
+  UniqueFd wake_;
+  std::vector<std::unique_ptr<Link>> links_;  // fixed from the end of connect_all() on: send() finds its link unlocked
+  bool first_round_ = true;                   // messages that came along with a handshake are still to be delivered
+  std::set<int> watched_;
+};
+
+}  // namespace hora::control

@@ -1,0 +1,193 @@
+#include "transports/shm/segment.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/membarrier.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <string>
+
+namespace hora::shm {
+namespace {
+
+constexpr std::uint64_t kMagic = 0x3167657361726f68;  // "horaseg1"
+constexpr std::uint32_t kVersion = 1;
+constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
+
+std::size_t segment_bytes(const SegmentLayout& layout) noexcept {
+  return stage_offsets(layout, kChannelCount - 1).end;
+}
+
+Status resource(std::string_view what, std::size_t bytes, int error) {
+  const std::string_view advice =
+      error == EMFILE   ? "raise the limit on open files (ulimit -n)"
+      : error == ENFILE ? "raise the system's limit on open files (fs.file-max)"
+                        : "free memory, raise the limit of the cgroup or of shared memory (ulimit -v), or lower "
+                          "HORA_CHUNK_BYTES and HORA_ONE_SHOT_BYTES";
+  return {StatusCode::resource,
+          fmt::format("{} for a shared segment of {} bytes failed: {}; {}", what, bytes, std::strerror(error), advice)};
+}
+
+Status init_liveness(pthread_mutex_t& mutex) {
+  pthread_mutexattr_t attributes;
+  int error = pthread_mutexattr_init(&attributes);
+  if (error == 0) error = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+  if (error == 0) error = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+  if (error == 0) error = pthread_mutex_init(&mutex, &attributes);
+  if (error == 0) error = pthread_mutexattr_destroy(&attributes);
+  if (error == 0) return {};
+  return {StatusCode::unsupported, fmt::format("robust mutex in shared memory: {}", std::strerror(error))};
+}
+
+bool register_membarrier() noexcept {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+// What differs between the header of a received segment and what it should be; empty when nothing does.
+std::string difference(const SegmentHeader& header, MemberId expected, const SegmentLayout& layout) {
+  if (header.magic != kMagic) return "is not a hora segment";
+  if (header.version != kVersion) return fmt::format("has version {}, this build wants {}", header.version, kVersion);
+  if (header.layout != layout) {
+    return fmt::format("has chunks of {} and one-shot slots of {} bytes, this member {} and {}",
+                       header.layout.chunk_bytes, header.layout.one_shot_bytes, layout.chunk_bytes,
+                       layout.one_shot_bytes);
+  }
+  if (header.bytes != segment_bytes(layout)) return fmt::format("says it has {} bytes", header.bytes);
+  if (header.member != expected.value) return fmt::format("belongs to member {:x}", header.member);
+  return {};
+}
+
+}  // namespace
+
+SegmentLayout choose_layout(std::size_t cache_bytes, std::uint32_t chunk_bytes, std::uint32_t one_shot_bytes) noexcept {
+  SegmentLayout layout;
+  if (chunk_bytes != 0) {
+    layout.chunk_bytes =
+        static_cast<std::uint32_t>(round_up(std::clamp<std::size_t>(chunk_bytes, 4096, 64 << 20), kStride));
+  } else if (cache_bytes != 0) {
+    // In and out slots of two members in half the cache; more members share larger caches or take smaller chunks.
+    layout.chunk_bytes =
+        static_cast<std::uint32_t>(round_up(std::clamp<std::size_t>(cache_bytes / 32, 64 << 10, 256 << 10), kStride));
+  }
+  if (one_shot_bytes != 0)
+    layout.one_shot_bytes =
+        static_cast<std::uint32_t>(round_up(std::clamp<std::size_t>(one_shot_bytes, 64, 16 << 20), kLine));
+  return layout;
+}
+
+std::size_t last_level_cache_bytes() noexcept {
+  for (const int name : {_SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE})
+    if (const long bytes = sysconf(name); bytes > 0) return static_cast<std::size_t>(bytes);
+  return 0;
+}
+
+Segment::Segment(Lines* lines, std::size_t bytes, UniqueFd fd, bool owns_mapping) noexcept
+    : lines_(lines), bytes_(bytes), fd_(std::move(fd)), owns_mapping_(owns_mapping), pid_(getpid()) {
+  for (int channel = 0; channel < kChannelCount; ++channel) offsets_[channel] = stage_offsets(layout(), channel);
+}
+
+Segment::~Segment() {
+  // A forked child has no such mapping; its addresses may be somebody else's by now.
+  if (owns_mapping_ && pid_ == getpid()) munmap(lines_, bytes_);
+}
+
+Result<std::unique_ptr<Segment>> Segment::create(MemberId owner, const SegmentLayout& layout) {
+  const std::size_t bytes = segment_bytes(layout);
+  UniqueFd fd(memfd_create("hora", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!fd) return resource("memfd_create", bytes, errno);
+  // Allocates the pages, so that no store meets a full memory later.
+  if (const int error = posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes)); error != 0)
+    return resource("fallocate", bytes, error);
+  void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
+  if (memory == MAP_FAILED) return resource("mmap", bytes, errno);
+  madvise(memory, bytes, MADV_DONTFORK);
+  // Fresh memory is zero, which is the first value of every word.
+  auto* lines = static_cast<Lines*>(memory);
+  lines->header.layout = layout;
+  lines->header.bytes = bytes;
+  lines->header.member = owner.value;
+  lines->header.has_membarrier = register_membarrier() ? 1 : 0;
+  lines->header.version = kVersion;
+  lines->header.magic = kMagic;
+  std::unique_ptr<Segment> segment(new Segment(lines, bytes, std::move(fd), true));
+  HORA_TRY(init_liveness(lines->liveness));
+  if (fcntl(segment->fd(), F_ADD_SEALS, kSeals) != 0) {
+    return Status(StatusCode::unsupported,
+                  fmt::format("sealing a shared segment: {} (Linux 5.1 or newer is needed)", std::strerror(errno)));
+  }
+  return segment;
+}
+
+Result<std::unique_ptr<Segment>> Segment::attach(UniqueFd fd, MemberId expected, const SegmentLayout& layout) {
+  const std::size_t bytes = segment_bytes(layout);
+  const auto refuse = [&](std::string_view why) {
+    return Status(StatusCode::invalid_argument,
+                  fmt::format("the shared segment received for member {:x} {}", expected.value, why));
+  };
+  struct stat info {};
+  if (fstat(fd.get(), &info) != 0) return refuse(fmt::format("cannot be examined: {}", std::strerror(errno)));
+  const int seals = fcntl(fd.get(), F_GET_SEALS);
+  if (seals < 0 || (seals & kSeals) != kSeals) return refuse("is not sealed against resizing and writing");
+  if (static_cast<std::size_t>(info.st_size) < sizeof(SegmentHeader))
+    return refuse(fmt::format("has {} bytes", info.st_size));
+  const auto mapped = static_cast<std::size_t>(info.st_size);
+  void* memory = mmap(nullptr, mapped, PROT_READ, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
+  if (memory == MAP_FAILED) return resource("mmap", mapped, errno);
+  auto* lines = static_cast<Lines*>(memory);
+  std::string why = difference(lines->header, expected, layout);
+  if (why.empty() && mapped != bytes) why = fmt::format("has {} bytes instead of {}", mapped, bytes);
+  if (!why.empty()) {
+    munmap(memory, mapped);
+    return refuse(why);
+  }
+  madvise(memory, bytes, MADV_DONTFORK);
+  return std::unique_ptr<Segment>(new Segment(lines, bytes, UniqueFd(), true));
+}
+
+std::unique_ptr<Segment> Segment::attach_in_process(Segment& own) {
+  return std::unique_ptr<Segment>(new Segment(own.lines_, own.bytes_, UniqueFd(), false));
+}
+
+Status Segment::write_record(std::span<const std::byte> record) {
+  if (record.size() > kRecordBytes) {
+    return {StatusCode::invalid_argument,
+            fmt::format("a record of {} bytes is longer than {}", record.size(), kRecordBytes)};
+  }
+  const std::uint64_t version = lines_->record_version.value.load(std::memory_order_relaxed) + 1;
+  RecordSlot& slot = lines_->records[version % 2];
+  // Release: a reader that sees a word of this record sees the version of the one before, and so rejects its copy.
+  slot.bytes.store(record.size(), std::memory_order_release);
+  for (std::size_t i = 0; i * 8 < record.size(); ++i) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, record.data() + i * 8, std::min<std::size_t>(8, record.size() - i * 8));
+    slot.words[i].store(word, std::memory_order_release);
+  }
+  lines_->record_version.value.store(version, std::memory_order_release);
+  return {};
+}
+
+std::optional<std::vector<std::byte>> Segment::read_record() const {
+  constexpr int kAttempts = 1000;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    const std::uint64_t version = lines_->record_version.value.load(std::memory_order_acquire);
+    if (version == 0) return std::nullopt;
+    const RecordSlot& slot = lines_->records[version % 2];
+    const std::size_t bytes = std::min<std::size_t>(slot.bytes.load(std::memory_order_acquire), kRecordBytes);
+    std::vector<std::byte> record(bytes);
+    for (std::size_t i = 0; i * 8 < bytes; ++i) {
+      const std::uint64_t word = slot.words[i].load(std::memory_order_acquire);
+      std::memcpy(record.data() + i * 8, &word, std::min<std::size_t>(8, bytes - i * 8));
+    }
+    // Unchanged: the writer may at most have begun to fill the other slot.
+    if (lines_->record_version.value.load(std::memory_order_relaxed) == version) return record;
+  }
+  return std::nullopt;
+}
+
+}  // namespace hora::shm

@@ -1,0 +1,78 @@
+// A member's shared segment: a sealed memfd that its owner alone can write and that peers map read-only from a received
+// descriptor. It has no name, so nothing can leak or be stale, and it outlives its writer.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "hora/status.hpp"
+#include "hora/types.hpp"
+#include "transports/shm/layout.h"
+
+namespace hora::shm {
+
+// The layout for `chunk_bytes` and `one_shot_bytes` of the options, where 0 stands for what suits a last-level cache of
+// `cache_bytes` (0: unknown). The founder's choice; joiners are told.
+SegmentLayout choose_layout(std::size_t cache_bytes, std::uint32_t chunk_bytes, std::uint32_t one_shot_bytes) noexcept;
+
+// Bytes of this machine's last-level cache; 0 when the system does not say.
+std::size_t last_level_cache_bytes() noexcept;
+
+// Thread safe where it says so. A forked child does not inherit the mapping (MADV_DONTFORK).
+class Segment {
+ public:
+  // The own segment of `owner`. All of its memory is allocated here: a shortage is StatusCode::resource now, not a
+  // SIGBUS later. The message names the limit and the knob.
+  static Result<std::unique_ptr<Segment>> create(MemberId owner, const SegmentLayout& layout);
+  // A peer's segment, read-only. StatusCode::invalid_argument names what differs from what was expected.
+  static Result<std::unique_ptr<Segment>> attach(UniqueFd fd, MemberId expected, const SegmentLayout& layout);
+  // `own`, which must outlive it, as a peer in the same process sees it: the same mapping, for thread sanitizers.
+  static std::unique_ptr<Segment> attach_in_process(Segment& own);
+
+  ~Segment();
+  Segment(const Segment&) = delete;
+  Segment& operator=(const Segment&) = delete;
+
+  [[nodiscard]] MemberId member() const noexcept { return MemberId{lines_->header.member}; }
+  [[nodiscard]] const SegmentLayout& layout() const noexcept { return lines_->header.layout; }
+  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  // To be passed to peers; -1 for a peer's segment.
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+
+  // The last record of the owner: what it promised and accepted (protocol law 1). Owner only, one thread at a time. At
+  // most kRecordBytes.
+  Status write_record(std::span<const std::byte> record);
+  // Thread safe; never a torn record. Empty when none was written, or when a record is being replaced all the time.
+  [[nodiscard]] std::optional<std::vector<std::byte>> read_record() const;
+
+  // For the classes of this folder.
+  [[nodiscard]] Lines& lines() noexcept { return *lines_; }
+  [[nodiscard]] const Lines& lines() const noexcept { return *lines_; }
+  [[nodiscard]] std::byte* one_shot_stage(int channel, std::uint64_t sequence) const noexcept {
+    return base() + offsets_[channel].one_shot + sequence % kOneShotSlots * round_up(layout().one_shot_bytes, 4096);
+  }
+  [[nodiscard]] std::byte* in_stage(int channel, std::uint64_t chunk) const noexcept {
+    return base() + offsets_[channel].in + chunk % kChunkSlots * round_up(layout().chunk_bytes, 4096);
+  }
+  [[nodiscard]] std::byte* out_stage(int channel, std::uint64_t chunk) const noexcept {
+    return base() + offsets_[channel].out + chunk % kChunkSlots * round_up(out_slot_bytes(layout()), 4096);
+  }
+
+ private:
+  Segment(Lines* lines, std::size_t bytes, UniqueFd fd, bool owns_mapping) noexcept;
+  [[nodiscard]] std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(lines_); }
+
+  Lines* lines_;
+  std::size_t bytes_;
+  StageOffsets offsets_[kChannelCount];
+  UniqueFd fd_;
+  bool owns_mapping_;
+  int pid_;  // of the process that mapped it: a forked child must not unmap
+};
+
+}  // namespace hora::shm
