@@ -257,11 +257,11 @@ class Demo:
             name = f"kill to next result, {told['role']} (rank {told['rank']}, step {kill.step})"
             rows.append((name, "none" if told["kill_to_next_ms"] is None else f"{told['kill_to_next_ms']:.2f} ms"))
         pids = ", ".join(f"rank {rank.number}: {rank.pid}" for rank in survivors)
-        rows.append(("processes of the survivors", pids + (", as at the start" if result["survivor_pids_unchanged"]
-                                                           else ", NOT as at the start")))
-        hashes = {rank.end["hash"] for rank in survivors if rank.end}
-        rows.append(("hash of the parameters", ", ".join(sorted(hashes)) + (", equal on all ranks"
-                                                                            if result["hashes_equal"] else ", DIFFERS")))
+        same = "as at the start" if result["survivor_pids_unchanged"] else "NOT as at the start"
+        rows.append(("processes of the survivors", f"{pids}, {same}"))
+        hashes = ", ".join(sorted({rank.end["hash"] for rank in survivors if rank.end}))
+        equal = "equal on all ranks" if result["hashes_equal"] else "NOT equal on all ranks"
+        rows.append(("hash of the parameters", f"{hashes}, {equal}"))
         rows.append(("test accuracy", f"{result['accuracy']:.2%}; of a single process {result['accuracy_single']:.2%}"))
         width = max(len(name) for name, _ in rows)
         print()

@@ -82,7 +82,7 @@ class Job:
         return status
 
     def pass_time(self, seconds):
-        """Lets the job run on; returns early when it ends. The moment of a fault is chosen by this, never its outcome."""
+        """Lets the job run on, or end. This chooses the moment of a fault, never what a test finds."""
         self.wait_until(lambda: False, seconds)
 
     def output(self):
