@@ -1,0 +1,50 @@
+#include "collectives/reduce_kernels.h"
+
+#include <initializer_list>
+
+#include "collectives/reduce_kernels_variants.h"
+
+namespace hora::collectives {
+
+const char* to_string(ReduceVariant variant) noexcept {
+  switch (variant) {
+    case ReduceVariant::generic: return "generic";
+    case ReduceVariant::avx2: return "avx2";
+    case ReduceVariant::avx512: return "avx512";
+  }
+  return "?";
+}
+
+bool is_available(ReduceVariant variant) noexcept {
+#if defined(__x86_64__)
+  switch (variant) {
+    case ReduceVariant::generic: return true;
+    case ReduceVariant::avx2: return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("f16c") != 0;
+    case ReduceVariant::avx512:
+      return is_available(ReduceVariant::avx2) && __builtin_cpu_supports("avx512f") != 0 &&
+             __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&
+             __builtin_cpu_supports("avx512vl") != 0;
+  }
+  return false;
+#else
+  return variant == ReduceVariant::generic;
+#endif
+}
+
+ReduceKernel find_reduce_kernel(ReduceVariant variant, DataType dtype, ReduceOp op) noexcept {
+#if defined(__x86_64__)
+  if (variant == ReduceVariant::avx512) return avx512_reduce_kernel(dtype, op);
+  if (variant == ReduceVariant::avx2) return avx2_reduce_kernel(dtype, op);
+#endif
+  (void)variant;
+  return generic_reduce_kernel(dtype, op);
+}
+
+ReduceKernel find_reduce_kernel(DataType dtype, ReduceOp op) noexcept {
+  ReduceVariant best = ReduceVariant::generic;
+  for (const ReduceVariant variant : {ReduceVariant::avx2, ReduceVariant::avx512})
+    if (is_available(variant)) best = variant;
+  return find_reduce_kernel(best, dtype, op);
+}
+
+}  // namespace hora::collectives

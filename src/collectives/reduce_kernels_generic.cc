@@ -1,0 +1,13 @@
+// The reductions with vectors of 16 bytes.
+#include "collectives/reduce_kernels_variants.h"
+
+#define HORA_VECTOR_BYTES 16
+#include "collectives/reduce_kernels_body.h"
+
+namespace hora::collectives {
+
+ReduceKernel generic_reduce_kernel(DataType dtype, ReduceOp op) noexcept {
+  return select_kernel(dtype, op);
+}
+
+}  // namespace hora::collectives
