@@ -3,8 +3,6 @@
 MAKEFLAGS += --no-print-directory
 
 PREFIX ?= /usr/local
-SEEDS ?= 1000
-SECONDS_ ?= 60
 MINUTES ?= 10
 ifneq ($(shell command -v ccache),)
 export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
@@ -42,6 +40,20 @@ test: setup-test ## everything that needs no GPU; the suites run alone as:
 
 test-%: setup-test
 	@tests/run $*
+
+.PHONY: dev
+dev: setup-test
+	@test -f build/dev/build.ninja || cmake --preset dev
+	@cmake --build --preset dev
+
+.PHONY: soak
+soak: dev ## random SIGKILLs against running jobs: MINUTES=10
+	@python3 tests/processes/kill_test.py --minutes $(MINUTES)
+
+.PHONY: lint
+lint: setup-test ## layout, clang's lock analysis, clang-tidy
+	@scripts/setup lint
+	@scripts/lint
 
 .PHONY: gpu-test
 gpu-test: ## what needs a GPU

@@ -78,7 +78,7 @@ class Demo:
         self.program = arguments.build / "examples" / "train_digits"
         self.ranks = [Rank(number, self.out) for number in range(RANKS)]
         self.kills = []
-        self.world_sizes = [RANKS]
+        self.views = {1: (0.0, RANKS)}  # epoch: time and size
         self.loss = float("nan")
         self.live = sys.stderr.isatty()
         self.drawn = 0.0
@@ -173,8 +173,7 @@ class Demo:
     def on_view(self, rank, event):
         rank.rank, rank.epoch, rank.size = event["rank"], event["epoch"], event["size"]
         self.say(f"rank {rank.number} is rank {rank.rank} of {rank.size} in view {rank.epoch}", event["t"])
-        if self.world_sizes[-1] != rank.size:
-            self.world_sizes.append(rank.size)
+        self.views.setdefault(rank.epoch, (event["t"], rank.size))
 
     def on_result(self, rank, event):
         for kill in self.kills:
@@ -214,10 +213,12 @@ class Demo:
         # A step done twice or out of order is as bad as one left out.
         missing += sum(rank.steps != sorted(set(rank.steps)) for rank in survivors)
         complete = all(ends)
+        # Ranks that leave after the training change the view too; that is no part of it.
+        finished = min((end["t"] for end in ends if end), default=float("inf"))
         return {
             "steps": self.steps,
             "steps_missing": missing,
-            "world_sizes": self.world_sizes,
+            "world_sizes": [size for _, (at, size) in sorted(self.views.items()) if at < finished],
             "kills": [
                 {
                     "rank": kill.victim.number,
