@@ -26,6 +26,7 @@ def sanitizers(build):
 
 
 def main():
+    build_directory()  # a script that needs no build has not taken --build yet
     result = unittest.main(exit=False, verbosity=2).result
     failed = len(result.failures) + len(result.errors)
     for _, reason in result.skipped:
