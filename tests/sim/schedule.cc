@@ -50,6 +50,11 @@ void Cluster::before_step(int index, Channel channel) {
 
 void Cluster::inject(FaultKind kind, int index) {
   if (!node(index).running()) return;
+  const auto running = std::count_if(nodes_.begin(), nodes_.end(), [](const auto& each) { return each->running(); });
+  if (inner_.pending && running == 1) {  // without the last one there would be no fault inside an operation
+    events_.after(milliseconds(1), [this, kind, index] { inject(kind, index); });
+    return;
+  }
   trace(index, fmt::format("fault {}", to_string(kind)));
   for (int each = 0; each < swarm_.size; ++each)
     if (node(each).running() && node(each).in_operation()) summary_.fault_inside_operation = true;
@@ -84,7 +89,8 @@ void Cluster::inject(FaultKind kind, int index) {
 
 void Cluster::leave_when_idle(int index) {
   if (!node(index).running() || node(index).leaving()) return;
-  if (!node(index).in_operation() && !node(index).paused()) return node(index).leave();
+  // Not before the fault inside an operation: the last one to leave would end the schedule without it.
+  if (!inner_.pending && !node(index).in_operation() && !node(index).paused()) return node(index).leave();
   events_.after(milliseconds(1), [this, index] { leave_when_idle(index); });
 }
 

@@ -48,7 +48,8 @@ Swarm::Swarm(std::uint64_t seed) {
   chunked_percent = static_cast<int>(pick({0, 50, 90}));
   elements = 1 + static_cast<int>(random.below(40));
   operations = 3 + random.below(12);
-  if (random.chance(1, 4)) laggard = static_cast<int>(random.below(static_cast<std::uint64_t>(size)));
+  if (operation_timeout < std::chrono::seconds(60) && random.chance(1, 3))
+    laggard = static_cast<int>(random.below(static_cast<std::uint64_t>(size)));
   faults = static_cast<int>(random.below(5));
   for (int kind = 0; kind < kFaultKindCount; ++kind)
     if (random.chance(1, 2)) kinds.push_back(static_cast<FaultKind>(kind));
