@@ -228,10 +228,7 @@ void DataPlane::finish_committed(Channel channel) {
   const bool staged = operation && operation->staged;
   check(staged, channel, "it is committed, but was not started here");
   if (!staged) return;
-  bool whole = true;
-  for (int rank = 0; rank < view_.size(); ++rank) whole = whole && slot_of(rank, channel, done(channel) + 1) != nullptr;
-  check(whole, channel, "a retained slot was overwritten before its operation was stable");
-  if (!whole) return;
+  if (!slots_kept(channel)) return;
   if (operation->plan.chunked) {
     take_units(channel, std::vector<std::uint64_t>(view_.members.size(), units(*operation)));
     end(channel, {false, operation->buffer});
