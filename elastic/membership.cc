@@ -207,6 +207,8 @@ void Membership::on_deadline(TimePoint now) {
                     std::chrono::duration_cast<std::chrono::seconds>(options_.quorum_timeout).count(), wanted_why_);
     return fence({leaving_ ? StatusCode::shut_down : StatusCode::fenced, why});
   }
+  // Only here, where a late clock was forgiven, does waiting turn into suspicion.
+  if (round_ && now >= round_->patience) round_->overdue = true;
   if (round_) advance(now);
   if (round_ && round_->kill_patience && now >= *round_->kill_patience) round_->kill_patience.reset();
   if (round_ && now >= round_->patience) resend(now);
