@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """`hora run` from outside: exit statuses, tagged output, signals, and that nothing is left behind.
 
-usage: run_test.py HORA
+usage: run_test.py --build DIR [TEST...]
 """
 
+import argparse
 import os
 import re
 import select
@@ -305,5 +306,8 @@ class Orphans(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    HORA = os.path.abspath(sys.argv.pop(1))
-    unittest.main(verbosity=2)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    arguments, others = parser.parse_known_args()
+    HORA = os.path.abspath(os.path.join(arguments.build, "hora"))
+    unittest.main(verbosity=2, argv=[sys.argv[0], *others])
