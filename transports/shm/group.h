@@ -34,6 +34,7 @@ class ShmGroup final : public GroupTransport {
   Step step(Channel channel) override;
 
   [[nodiscard]] int contributors(Channel channel) const override;
+  [[nodiscard]] std::uint64_t stable(Channel channel) const override;
   [[nodiscard]] std::vector<Rank> missing(Channel channel) const override;
   [[nodiscard]] std::vector<Signature> signatures(Channel channel) const override;
 
