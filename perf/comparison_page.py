@@ -86,8 +86,9 @@ def _plot(series, y_label, y_tick, y_base=10):
         parts.append(f'<polyline fill="none" stroke="{color}" stroke-width="2"{dashes} points="{_points(middle)}"/>')
         parts += [f'<circle cx="{a:.1f}" cy="{b:.1f}" r="3" fill="{color}"/>' for a, b in middle]
         at = TOP + 12 + 20 * index
-        parts.append(f'<line x1="{WIDTH - RIGHT + 14}" y1="{at}" x2="{WIDTH - RIGHT + 38}" y2="{at}" stroke="{color}" '
-                     f'stroke-width="3"{dashes}/><text x="{WIDTH - RIGHT + 46}" y="{at + 4}">{html.escape(title)}</text>')
+        edge = WIDTH - RIGHT
+        parts.append(f'<line x1="{edge + 14}" y1="{at}" x2="{edge + 38}" y2="{at}" stroke="{color}" stroke-width="3"'
+                     f'{dashes}/><text x="{edge + 46}" y="{at + 4}">{html.escape(title)}</text>')
     parts.append("</svg>")
     return "".join(parts)
 
