@@ -47,6 +47,10 @@ dev: setup-test
 	@test -f build/dev/build.ninja || cmake --preset dev
 	@cmake --build --preset dev
 
+.PHONY: bench
+bench: build ## hora beside the installed peers: a table, JSON and a page in build/bench
+	@python3 perf/compare.py
+
 .PHONY: soak
 soak: dev ## random SIGKILLs against running jobs: MINUTES=10
 	@python3 tests/processes/kill_test.py --minutes $(MINUTES)
