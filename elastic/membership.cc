@@ -94,6 +94,7 @@ void Membership::on(MemberId from, const Prepare& message, TimePoint now) {
   record_.promised = message.ballot;
   if (round_ && round_->ballot < message.ballot) round_.reset();
   promise_owed_ = true;
+  propose_at_.reset();  // this proposer has its turn first
   freeze();
   if (freezing_ == Freezing::frozen) answer_promise(from);
   want_change(fmt::format("member {} proposed a view", from.value), now);
@@ -117,6 +118,7 @@ void Membership::on(MemberId from, const Accept& message, TimePoint now) {
   record_.promised = ballot;
   record_.accepted = message.proposal;
   promise_owed_ = false;
+  propose_at_.reset();
   persist();
   send(from, Accepted{view_.epoch, ballot});
   want_change(fmt::format("member {} proposed a view", from.value), now);
@@ -205,7 +207,10 @@ void Membership::on_deadline(TimePoint now) {
                     std::chrono::duration_cast<std::chrono::seconds>(options_.quorum_timeout).count(), wanted_why_);
     return fence({leaving_ ? StatusCode::shut_down : StatusCode::fenced, why});
   }
+  // Only here, where a late clock was forgiven, does waiting turn into suspicion.
+  if (round_ && now >= round_->patience) round_->overdue = true;
   if (round_) advance(now);
+  if (round_ && round_->kill_patience && now >= *round_->kill_patience) round_->kill_patience.reset();
   if (round_ && now >= round_->patience) resend(now);
   if (!fenced_ && !round_ && propose_at_ && now >= *propose_at_) propose(now);
 }

@@ -106,7 +106,8 @@ class Membership {
   // This member's own attempt to decide the successor.
   struct Round {
     Ballot ballot;
-    TimePoint patience;  // who has not answered by now counts as a suspect
+    TimePoint patience;    // until the question is repeated
+    bool overdue = false;  // patience has passed: who has not promised counts as a suspect
     std::map<MemberId, Promise> promises;
     std::set<MemberId> killed;
     std::optional<TimePoint> kill_patience;
@@ -151,7 +152,7 @@ class Membership {
   void advance(TimePoint now);
   void resend(TimePoint now);
   [[nodiscard]] bool outbid() const;
-  [[nodiscard]] bool answers_complete(TimePoint now) const;
+  [[nodiscard]] bool answers_complete() const;
   [[nodiscard]] bool kills_pending(TimePoint now);
   [[nodiscard]] std::optional<Decision> accepted_before() const;
   [[nodiscard]] Decision make_decision() const;

@@ -124,7 +124,7 @@ void Membership::advance(TimePoint now) {
   if (!round_->proposal) {
     if (freezing_ == Freezing::frozen && !round_->promises.contains(self_))
       round_->promises[self_] = Promise{view_.epoch, round_->ballot, *report_, record_.accepted};
-    if (!answers_complete(now) || kills_pending(now)) return;
+    if (!answers_complete() || kills_pending(now)) return;
     std::set<MemberId> promised;
     for (const auto& [id, promise] : round_->promises) promised.insert(id);
     if (!is_quorum(view_, round_->ballot, promised, detector_)) return;
@@ -136,11 +136,11 @@ void Membership::advance(TimePoint now) {
   install(decision, now);
 }
 
-bool Membership::answers_complete(TimePoint now) const {
+bool Membership::answers_complete() const {
   return std::all_of(view_.members.begin(), view_.members.end(), [&](const Member& member) {
     if (round_->promises.contains(member.id)) return true;
     const Peer* peer = detector_.find(member.id);
-    return peer != nullptr && (!peer->alive() || now >= round_->patience);
+    return peer != nullptr && (!peer->alive() || round_->overdue);
   });
 }
 

@@ -83,7 +83,7 @@ Result<Reply> StoreClient::exchange(const Request& request, TimePoint deadline) 
     if (!frame.ok()) return frame.status();
     if (frame.value()) {
       auto reply = decode_reply(**frame);
-      const std::scoped_lock lock(mutex_);
+      const MutexLock lock(mutex_);
       if (reply.ok() && idle_.size() < kIdleMax) idle_.push_back(std::move(connection));
       return reply;
     }
@@ -97,7 +97,7 @@ Result<EstablishedSocket> StoreClient::connection(TimePoint deadline) {
   for (;;) {
     EstablishedSocket idle;
     {
-      const std::scoped_lock lock(mutex_);
+      const MutexLock lock(mutex_);
       if (idle_.empty()) break;
       idle = std::move(idle_.back());
       idle_.pop_back();

@@ -2,11 +2,11 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
 #include "base/handshaking_socket.h"
+#include "base/mutex.h"
 #include "elastic/store/store_protocol.h"
 #include "hora/status.hpp"
 #include "interfaces/clock.h"
@@ -46,8 +46,8 @@ class StoreClient : public Store {
 
   ClientConfig config_;
   const Clock& clock_;
-  std::mutex mutex_;  // guards idle_
-  std::vector<EstablishedSocket> idle_;
+  Mutex mutex_;
+  std::vector<EstablishedSocket> idle_ GUARDED_BY(mutex_);
 };
 
 }  // namespace hora::store

@@ -1,6 +1,7 @@
 #include "sim/checker.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "elastic/messages.h"
 
@@ -19,19 +20,44 @@ void Checker::entered(int node, Epoch before, const View& next, const wire::Byte
     violation_(fmt::format("two verdicts for {} (node {})", elastic::to_string(next), node));
 }
 
+namespace {
+
+// Where two pasts differ first.
+std::string difference(const std::array<std::vector<Outcome>, kChannelCount>& one,
+                       const std::array<std::vector<Outcome>, kChannelCount>& other) {
+  for (std::size_t channel = 0; channel < kChannelCount; ++channel) {
+    const auto& a = one[channel];
+    const auto& b = other[channel];
+    if (a.size() != b.size()) return fmt::format("channel {}: {} operations and {}", channel, a.size(), b.size());
+    for (std::size_t at = 0; at < a.size(); ++at)
+      if (a[at] != b[at])
+        return fmt::format("channel {} operation {}: [{:x}] and [{:x}]", channel, at + 1,
+                           fmt::join(a[at].elements, " "), fmt::join(b[at].elements, " "));
+  }
+  return "none";
+}
+
+}  // namespace
+
 Checker::Past Checker::past_of(const DataPlane& data) {
   return {data.outcomes(Channel::ordered), data.outcomes(Channel::negotiated)};
+}
+
+bool Checker::expelled(int node) const {
+  return !views_.empty() && !views_.rbegin()->second.view.rank_of(MemberId{static_cast<std::uint64_t>(node)});
 }
 
 void Checker::settled(int node, Epoch epoch, const DataPlane& data) {
   const auto [known, first] = pasts_.try_emplace(epoch, past_of(data));
   if (!first && known->second != past_of(data))
-    violation_(fmt::format("members of epoch {} entered it with different outcomes (node {})", epoch.value, node));
+    violation_(fmt::format("members of epoch {} entered it with different outcomes (node {}): {}", epoch.value, node,
+                           difference(known->second, past_of(data))));
 }
 
 void Checker::same_past(int node, const DataPlane& data, int other, const DataPlane& other_data) {
   if (past_of(data) != past_of(other_data))
-    violation_(fmt::format("survivors {} and {} hold different outcomes", node, other));
+    violation_(fmt::format("survivors {} and {} hold different outcomes: {}", node, other,
+                           difference(past_of(data), past_of(other_data))));
 }
 
 }  // namespace hora::sim

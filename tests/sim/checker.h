@@ -24,6 +24,8 @@ class Checker {
   // At the end, two survivors.
   void same_past(int node, const DataPlane& data, int other, const DataPlane& other_data);
 
+  // Somebody has installed a view without `node`.
+  [[nodiscard]] bool expelled(int node) const;
   [[nodiscard]] std::size_t views() const { return views_.size(); }
 
  private:

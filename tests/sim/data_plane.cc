@@ -64,7 +64,7 @@ bool DataPlane::everybody_arrived(Channel channel) const {
 
 void DataPlane::step(Channel channel) {
   auto& operation = state(channel).operation;
-  if (frozen_ || !operation) return;
+  if (frozen_ || lost_ || !operation) return;
   if (!operation->staged) {
     if (everybody_ready()) stage(channel);
     return;
@@ -212,16 +212,23 @@ ChannelReport DataPlane::report(Channel channel) const {
   return report;
 }
 
+// All slots of the operation after the last that is DONE are still there. They may be gone only for one that slept
+// through its own expulsion.
+bool DataPlane::slots_kept(Channel channel) {
+  bool kept = true;
+  for (int rank = 0; rank < view_.size(); ++rank) kept = kept && slot_of(rank, channel, done(channel) + 1) != nullptr;
+  lost_ = lost_ || !kept;
+  check(kept || world_.expelled(), channel, "a retained slot was overwritten before its operation was stable");
+  return kept;
+}
+
 // A survivor has this operation DONE, so all have staged it, and all of its units are in the slots.
 void DataPlane::finish_committed(Channel channel) {
   auto& operation = state(channel).operation;
   const bool staged = operation && operation->staged;
   check(staged, channel, "it is committed, but was not started here");
   if (!staged) return;
-  bool whole = true;
-  for (int rank = 0; rank < view_.size(); ++rank) whole = whole && slot_of(rank, channel, done(channel) + 1) != nullptr;
-  check(whole, channel, "a retained slot was overwritten before its operation was stable");
-  if (!whole) return;
+  if (!slots_kept(channel)) return;
   if (operation->plan.chunked) {
     take_units(channel, std::vector<std::uint64_t>(view_.members.size(), units(*operation)));
     end(channel, {false, operation->buffer});
@@ -249,13 +256,15 @@ void DataPlane::install(const View& next, std::span<const ChannelVerdict> verdic
     const ChannelVerdict& verdict = verdicts[index];
     auto& operation = state(channel).operation;
     if (done(channel) < verdict.committed) finish_committed(channel);
+    if (lost_) return;
     check(done(channel) == verdict.committed, channel, "it is not where the verdict puts every survivor");
     if (verdict.next == Fate::broken) {
       end(channel, {true, {}});
     } else if (verdict.next == Fate::resume) {
       check(operation && operation->staged, channel, "it is resumed, but was not started here");
-      if (operation && operation->staged) take_units(channel, verdict.reduced);
+      if (operation && operation->staged && slots_kept(channel)) take_units(channel, verdict.reduced);
     }
+    if (lost_) return;
     if (operation) operation->staged = false;
   }
   view_ = next;

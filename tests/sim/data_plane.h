@@ -36,6 +36,7 @@ class DataPlane {
     std::function<void()> publish;                      // the flags of the own segment changed
     std::function<void(Channel)> poke;                  // call step() again soon
     std::function<void(Channel)> ended;                 // an operation ended
+    std::function<bool()> expelled;                     // others have installed a view without this node
     std::function<void(const std::string&)> violation;  // a law was broken
   };
 
@@ -49,9 +50,12 @@ class DataPlane {
   void see(int writer, const Flags& flags) { seen_[static_cast<std::size_t>(writer)] = flags; }
 
   void freeze() { frozen_ = true; }
+  [[nodiscard]] bool frozen() const { return frozen_; }
   [[nodiscard]] ChannelReport report(Channel channel) const;
   void install(const View& next, std::span<const ChannelVerdict> verdicts);
 
+  // This node was expelled while it slept, and what it had to read is gone: it can only fence.
+  [[nodiscard]] bool lost() const { return lost_; }
   [[nodiscard]] bool active(Channel channel) const { return state(channel).operation.has_value(); }
   [[nodiscard]] std::uint64_t done(Channel channel) const { return state(channel).outcomes.size(); }
   [[nodiscard]] const std::vector<Outcome>& outcomes(Channel channel) const { return state(channel).outcomes; }
@@ -95,6 +99,7 @@ class DataPlane {
   void end(Channel channel, Outcome outcome);
   void finish_committed(Channel channel);
   void take_units(Channel channel, const std::vector<std::uint64_t>& reduced);
+  [[nodiscard]] bool slots_kept(Channel channel);
   void check(bool law, Channel channel, const char* what) const;
 
   World world_;
@@ -103,6 +108,7 @@ class DataPlane {
   Random* random_;
   View view_;
   bool frozen_ = false;
+  bool lost_ = false;
   std::vector<Flags> seen_;
   std::array<ChannelState, kChannelCount> channels_;
 };

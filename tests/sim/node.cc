@@ -30,7 +30,7 @@ Node::Node(Cluster& cluster, int index, const View& founding, std::uint64_t seed
     : cluster_(cluster),
       index_(index),
       data_({&cluster.memory(), [this] { cluster_.publish(index_); }, [this](Channel channel) { poke(channel); },
-             [this](Channel channel) { submit_next(channel); },
+             [this](Channel channel) { submit_next(channel); }, [this] { return cluster_.checker().expelled(index_); },
              [this](const std::string& what) { cluster_.violation(what); }},
             index, founding, cluster.swarm().elements, &cluster.random()) {
   elastic::MembershipOptions options;
@@ -168,7 +168,10 @@ void Node::install(const elastic::Install& install) {
   if (!verdicts) return cluster_.violation("a verdict cannot be decoded");
   cluster_.count(*verdicts);
   data_.install(install.next, *verdicts);
+  if (data_.lost()) return;
   cluster_.checker().settled(index_, install.next.epoch, data_);
+  for (const Channel channel : kChannels)
+    if (std::exchange(waiting_[static_cast<std::size_t>(channel)], false)) submit(channel);
   // What expired after it was reported still waits for a verdict.
   for (const Channel channel : kChannels)
     if (expired(channel))
@@ -232,7 +235,12 @@ void Node::submit(Channel channel) {
     inbox_.emplace_back([this, channel] { submit(channel); });
     return;
   }
+  if (data_.frozen()) {  // the token is not to be had before the install
+    waiting_[static_cast<std::size_t>(channel)] = true;
+    return;
+  }
   const std::uint64_t sequence = data_.done(channel) + 1;
+  if (sequence > cluster_.swarm().operations) return;
   started_[static_cast<std::size_t>(channel)] = now();
   cluster_.events().after(cluster_.swarm().operation_timeout, [this, channel, sequence] { expire(channel, sequence); });
   data_.start(channel, cluster_.plan(channel, sequence));

@@ -65,7 +65,8 @@ class Node {
   wire::Bytes record_;  // in shared memory
   std::array<TimePoint, kChannelCount> started_{};
   std::array<bool, kChannelCount> poked_{};
-  std::vector<std::function<void()>> inbox_;  // while paused
+  std::array<bool, kChannelCount> waiting_{};  // to submit, for the end of a freeze
+  std::vector<std::function<void()>> inbox_;   // while paused
   std::uint64_t armed_ = 0;
   int actions_until_crash_ = 0;  // 0: none planned
   bool crashed_ = false;

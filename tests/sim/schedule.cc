@@ -50,9 +50,14 @@ void Cluster::before_step(int index, Channel channel) {
 
 void Cluster::inject(FaultKind kind, int index) {
   if (!node(index).running()) return;
+  const bool inside = std::any_of(nodes_.begin(), nodes_.end(),
+                                  [](const auto& each) { return each->running() && each->in_operation(); });
+  if (!inside && !summary_.fault_inside_operation) {  // the first fault of a schedule strikes inside an operation
+    events_.after(milliseconds(1), [this, kind, index] { inject(kind, index); });
+    return;
+  }
+  summary_.fault_inside_operation = true;
   trace(index, fmt::format("fault {}", to_string(kind)));
-  for (int each = 0; each < swarm_.size; ++each)
-    if (node(each).running() && node(each).in_operation()) summary_.fault_inside_operation = true;
   const auto heal_later = [this](int from, int to, Duration duration) {
     network_.cut(from, to);
     events_.after(duration, [this, from, to] { network_.heal(from, to); });
@@ -84,7 +89,9 @@ void Cluster::inject(FaultKind kind, int index) {
 
 void Cluster::leave_when_idle(int index) {
   if (!node(index).running() || node(index).leaving()) return;
-  if (!node(index).in_operation() && !node(index).paused()) return node(index).leave();
+  // Leaving is no fault inside an operation, and the last one to leave ends the schedule.
+  if (summary_.fault_inside_operation && !node(index).in_operation() && !node(index).paused())
+    return node(index).leave();
   events_.after(milliseconds(1), [this, index] { leave_when_idle(index); });
 }
 

@@ -43,12 +43,13 @@ Swarm::Swarm(std::uint64_t seed) {
   death_notice_max = microseconds(pick({300, 20'000, 400'000}));
   operation_timeout = std::chrono::seconds(pick({2, 5, 60}));
   kill_suspects = random.chance(1, 3);
-  records_readable = random.chance(15, 16);
+  records_readable = random.chance(3, 4);
   all_leave_at_the_end = random.chance(1, 4);
   chunked_percent = static_cast<int>(pick({0, 50, 90}));
   elements = 1 + static_cast<int>(random.below(40));
   operations = 3 + random.below(12);
-  if (random.chance(1, 4)) laggard = static_cast<int>(random.below(static_cast<std::uint64_t>(size)));
+  if (operation_timeout < std::chrono::seconds(60) && random.chance(1, 3))
+    laggard = static_cast<int>(random.below(static_cast<std::uint64_t>(size)));
   faults = static_cast<int>(random.below(5));
   for (int kind = 0; kind < kFaultKindCount; ++kind)
     if (random.chance(1, 2)) kinds.push_back(static_cast<FaultKind>(kind));

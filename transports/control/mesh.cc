@@ -78,8 +78,8 @@ Result<PeerLink> Mesh::adopt(Connection connection) {
   link->peer = connection.link.id;
   link->socket = std::move(connection.socket);
   link->reader = std::move(connection.reader);
-  const auto index = static_cast<std::uint32_t>(links_.size());
-  HORA_TRY(control_epoll(EPOLL_CTL_ADD, link->socket.get(), EPOLLIN, Source::link, index));
+  link->index = static_cast<std::uint32_t>(links_.size());
+  HORA_TRY(control_epoll(EPOLL_CTL_ADD, link->socket.get(), EPOLLIN, Source::link, link->index));
   links_.push_back(std::move(link));
   return std::move(connection.link);
 }
@@ -92,13 +92,11 @@ Status Mesh::control_epoll(int operation, int fd, std::uint32_t events, Source s
   return {};
 }
 
-void Mesh::set_awaits_output(std::size_t index, bool awaits) {
-  Link& link = *links_[index];
+void Mesh::set_awaits_output(Link& link, bool awaits) {
   if (link.awaits_output == awaits) return;
   link.awaits_output = awaits;
   const std::uint32_t events = awaits ? EPOLLIN | EPOLLOUT : EPOLLIN;
-  const Status status =
-      control_epoll(EPOLL_CTL_MOD, link.socket.get(), events, Source::link, static_cast<std::uint32_t>(index));
+  const Status status = control_epoll(EPOLL_CTL_MOD, link.socket.get(), events, Source::link, link.index);
   if (!status.ok()) log_(LogLevel::error, "control", "{}", status.message());
 }
 
@@ -106,11 +104,11 @@ Status Mesh::send(MemberId to, std::span<const std::byte> message) {
   const auto found = std::find_if(links_.begin(), links_.end(), [&](const auto& link) { return link->peer == to; });
   if (found == links_.end()) return {};
   Link& link = **found;
-  const std::scoped_lock lock(link.mutex);
+  const MutexLock lock(link.mutex);
   if (link.broken) return {};
   const Status status = link.writer.send(link.socket.get(), message);
   if (status.ok()) {
-    if (link.writer.pending()) set_awaits_output(static_cast<std::size_t>(found - links_.begin()), true);
+    if (link.writer.pending()) set_awaits_output(link, true);
     return {};
   }
   // The loop reads the end of the stream, after what the peer still said, and takes the link down.
@@ -148,26 +146,24 @@ void Mesh::run_once(std::optional<TimePoint> deadline, LoopHandler& handler) {
         if (watched_.contains(static_cast<int>(index))) handler.on_readable(static_cast<int>(index));
         break;
       case Source::link:
-        if (event.events & EPOLLOUT) flush(index);
-        if (event.events & ~static_cast<std::uint32_t>(EPOLLOUT)) deliver_readable(index, handler);
+        if (event.events & EPOLLOUT) flush(*links_[index]);
+        if (event.events & ~static_cast<std::uint32_t>(EPOLLOUT)) deliver_readable(*links_[index], handler);
         break;
     }
   }
 }
 
-void Mesh::flush(std::size_t index) {
-  Link& link = *links_[index];
-  const std::scoped_lock lock(link.mutex);
+void Mesh::flush(Link& link) {
+  const MutexLock lock(link.mutex);
   if (link.broken) return;
   if (!link.writer.flush(link.socket.get()).ok()) {
     link.broken = true;
     ::shutdown(link.socket.get(), SHUT_RDWR);
   }
-  if (!link.writer.pending()) set_awaits_output(index, false);
+  if (!link.writer.pending()) set_awaits_output(link, false);
 }
 
-void Mesh::deliver_readable(std::size_t index, LoopHandler& handler) {
-  Link& link = *links_[index];
+void Mesh::deliver_readable(Link& link, LoopHandler& handler) {
   for (int i = 0; i < kReadsPerRound && !link.down; ++i) {
     Status status = link.reader.fill(link.socket.get());
     if (status.code() == StatusCode::try_again) return;
@@ -187,7 +183,7 @@ Status Mesh::deliver_frames(Link& link, LoopHandler& handler) {
 
 void Mesh::take_down(Link& link, const Status& why, LoopHandler& handler) {
   {
-    const std::scoped_lock lock(link.mutex);
+    const MutexLock lock(link.mutex);
     link.broken = true;
     // Also when a forked child of ours holds the socket: the peer must see the end.
     ::shutdown(link.socket.get(), SHUT_RDWR);

@@ -9,8 +9,8 @@
 // child touches nothing but the child's own descriptors.
 #pragma once
 
+#include <cstdint>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -19,6 +19,7 @@
 #include "base/frame_socket.h"
 #include "base/handshaking_socket.h"
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/time.h"
 #include "base/unique_fd.h"
 #include "hora/status.hpp"
@@ -67,13 +68,14 @@ class Mesh : public Messenger {
  private:
   struct Link {
     MemberId peer;
-    UniqueFd socket;     // fixed while the link is up; closed by the loop, under the mutex
-    FrameReader reader;  // the loop's
-    bool down = false;   // the loop's
-    std::mutex mutex;    // guards the rest, and writes to the socket
-    FrameWriter writer;
-    bool broken = false;         // of no more use: the loop takes it down
-    bool awaits_output = false;  // the loop watches for room in the socket
+    std::uint32_t index = 0;  // in links_
+    UniqueFd socket;          // closed by the loop, under the mutex, once the link is broken
+    FrameReader reader;       // the loop's
+    bool down = false;        // the loop's
+    Mutex mutex;
+    FrameWriter writer GUARDED_BY(mutex);
+    bool broken GUARDED_BY(mutex) = false;         // of no more use: the loop takes it down
+    bool awaits_output GUARDED_BY(mutex) = false;  // the loop watches for room in the socket
   };
   enum class Source : std::uint32_t { wake, descriptor, link };
 
@@ -82,10 +84,10 @@ class Mesh : public Messenger {
   Status open();
   Result<PeerLink> adopt(Connection connection);
   Status control_epoll(int operation, int fd, std::uint32_t events, Source source, std::uint32_t index);
-  void set_awaits_output(std::size_t index, bool awaits);  // the link's mutex is held
-  void deliver_readable(std::size_t index, LoopHandler& handler);
+  void set_awaits_output(Link& link, bool awaits) REQUIRES(link.mutex);
+  void deliver_readable(Link& link, LoopHandler& handler);
   Status deliver_frames(Link& link, LoopHandler& handler);
-  void flush(std::size_t index);
+  void flush(Link& link);
   void take_down(Link& link, const Status& why, LoopHandler& handler);
 
   Identity identity_;

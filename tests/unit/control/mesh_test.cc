@@ -19,7 +19,8 @@
 namespace hora::control {
 namespace {
 
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
 using Catch::Contains;
 
 // Time that a test can move forward.

@@ -13,7 +13,8 @@
 namespace hora::store {
 namespace {
 
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""ms;
+using std::chrono_literals::operator""s;
 using Catch::Contains;
 
 std::string new_address() {

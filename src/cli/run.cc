@@ -1,0 +1,108 @@
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "cli/commands.h"
+#include "launch/launcher.h"
+
+namespace hora::cli {
+namespace {
+
+constexpr int kUsage = 2;
+constexpr int kRanksMax = 1024;
+
+// What the command line says, before it is checked.
+struct RunArguments {
+  int ranks = 0;
+  int min_ranks = 0;
+  int max_ranks = 0;
+  int max_restarts = 0;
+  std::string hosts;
+  bool untagged = false;
+  double grace_s = 5;
+  std::vector<std::string> command;
+};
+
+int usage_error(const std::string& message) {
+  std::fprintf(stderr, "hora run: %s\n", message.c_str());
+  return kUsage;
+}
+
+// CLI11 knows options of one letter or with two dashes; -np is what every launcher of ranks has. What follows the
+// command is its own.
+std::vector<std::string> with_long_np(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + 1, argv + argc);
+  for (std::size_t i = 0; i < arguments.size() && arguments[i].starts_with('-') && arguments[i] != "--"; ++i) {
+    if (arguments[i] == "-np") arguments[i] = "--np";
+    const bool flag = arguments[i] == "--no-tags" || arguments[i].find('=') != std::string::npos;
+    if (!flag) ++i;  // over its value
+  }
+  return arguments;
+}
+
+void describe(CLI::App& app, RunArguments& arguments) {
+  app.prefix_command();
+  app.add_option("-n,--np", arguments.ranks, "ranks to start (also -np)")->required()->check(CLI::Range(1, kRanksMax));
+  app.add_option("--min-np", arguments.min_ranks, "succeed if at least so many ranks end with 0 (default: all)");
+  app.add_option("--max-np", arguments.max_ranks, "most ranks at any time (default, and only value yet: np)");
+  app.add_option("--max-restarts", arguments.max_restarts, "dead ranks to replace (default, and only value yet: 0)");
+  app.add_option("--hosts", arguments.hosts, "hosts to start ranks on (not supported yet)");
+  app.add_flag("--no-tags", arguments.untagged, "pass output through as it is, without \"[rank] \" before each line");
+  app.add_option("--grace", arguments.grace_s,
+                 "seconds that ranks get to end once the job has failed, and again after SIGTERM (default: 5)")
+      ->check(CLI::Range(0.0, 3600.0));
+  app.footer(
+      "CMD and what follows it is the program of every rank. Its standard input is /dev/null.\n"
+      "Exit status: 0 if at least min-np ranks ended with 0, else that of the first rank that failed\n"
+      "(128 + signal); 2 for usage, 126 or 127 if CMD cannot be run, 130 for Ctrl-C.");
+}
+
+// 0, or the exit status.
+int check(RunArguments& arguments) {
+  if (arguments.command.empty()) return usage_error("no command to run; see hora run --help");
+  if (arguments.command[0].starts_with('-'))
+    return usage_error(arguments.command[0] + ": no such option; see hora run --help");
+  if (arguments.min_ranks == 0) arguments.min_ranks = arguments.ranks;
+  if (arguments.min_ranks < 1 || arguments.min_ranks > arguments.ranks)
+    return usage_error("--min-np must be between 1 and the number of ranks");
+  if (arguments.max_ranks != 0 && arguments.max_ranks != arguments.ranks)
+    return usage_error("unsupported: --max-np other than the number of ranks");
+  if (arguments.max_restarts != 0) return usage_error("unsupported: --max-restarts other than 0");
+  if (!arguments.hosts.empty()) return usage_error("unsupported: --hosts; all ranks run on this host");
+  return 0;
+}
+
+}  // namespace
+
+int run_command(int argc, char** argv) {
+  RunArguments arguments;
+  CLI::App app(
+      "hora run -np N [OPTIONS] CMD...\nStarts the ranks of a job on this host, hosts their store and watches over "
+      "them.",
+      "hora run");
+  describe(app, arguments);
+  try {
+    std::vector<std::string> given = with_long_np(argc, argv);
+    std::reverse(given.begin(), given.end());
+    app.parse(given);
+  } catch (const CLI::CallForHelp&) {
+    std::fputs(app.help().c_str(), stdout);
+    return 0;
+  } catch (const CLI::ParseError& error) {
+    return usage_error(error.what());
+  }
+  arguments.command = app.remaining();
+  if (!arguments.command.empty() && arguments.command[0] == "--") arguments.command.erase(arguments.command.begin());
+  if (const int status = check(arguments); status != 0) return status;
+  launch::JobConfig config;
+  config.command = std::move(arguments.command);
+  config.ranks = arguments.ranks;
+  config.min_ranks = arguments.min_ranks;
+  config.tags = !arguments.untagged;
+  config.grace = std::chrono::round<Duration>(std::chrono::duration<double>(arguments.grace_s));
+  return launch::run_job(config);
+}
+
+}  // namespace hora::cli

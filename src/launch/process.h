@@ -1,0 +1,40 @@
+// Starts one rank: a process group of its own that ends with the launcher.
+#pragma once
+
+#include <sys/types.h>
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "hora/status.hpp"
+#include "launch/outcome.h"
+#include "launch/watchdog.h"
+
+namespace hora::launch {
+
+struct ProcessSpec {
+  std::vector<std::string> command;                            // not empty
+  std::vector<std::pair<std::string, std::string>> variables;  // over the environment of this process
+  int output = -1;                                             // its standard output; -1: ours
+  int error = -1;                                              // its standard error; -1: ours
+};
+
+struct Process {
+  pid_t pid = 0;   // also the number of its group
+  UniqueFd pidfd;  // readable once it has ended
+};
+
+// Its standard input is /dev/null: a process group in the background must not read from the terminal. Call it from the
+// thread that lives as long as the launcher: the process is killed when that thread ends.
+Result<Process> spawn(const ProcessSpec& spec, const Watchdog& watchdog);
+
+// Kills what is left of the group, then reaps its leader. Precondition: the leader has ended, or is about to.
+Exit reap(const Process& process, const Watchdog& watchdog);
+
+// 0, or what a shell returns for a command that it cannot run: 127 if there is none of that name, 126 if it is no
+// program.
+int check_command(const std::string& name);
+
+}  // namespace hora::launch

@@ -1,0 +1,313 @@
+#!/usr/bin/env python3
+"""`hora run` from outside: exit statuses, tagged output, signals, and that nothing is left behind.
+
+usage: run_test.py --build DIR [TEST...]
+"""
+
+import argparse
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+HORA = ""
+PATIENCE_S = 30
+
+
+def run(*arguments, **options):
+    return subprocess.run([HORA, "run", *arguments], capture_output=True, text=True, timeout=PATIENCE_S, **options)
+
+
+def shell(script):
+    return ["sh", "-c", script]
+
+
+def wait_until(condition, what):
+    """Polls `condition`; it has no other way to be heard of."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {PATIENCE_S} s: {what}")
+        select.select([], [], [], 0.01)
+
+
+def alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Running:
+    """A `hora run` in the background, whose ranks write lines to a file that can be awaited."""
+
+    def __init__(self, *arguments):
+        self.folder = tempfile.TemporaryDirectory()
+        self.notes = os.path.join(self.folder.name, "notes")
+        open(self.notes, "w", encoding="utf-8").close()
+        self.process = subprocess.Popen([HORA, "run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                        text=True, env={**os.environ, "NOTES": self.notes})
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+        self.folder.cleanup()
+
+    def lines(self):
+        with open(self.notes, encoding="utf-8") as file:
+            return [line for line in file.read().split("\n") if line]
+
+    def await_lines(self, count):
+        wait_until(lambda: len(self.lines()) >= count, f"{count} lines, got {self.lines()}")
+        return self.lines()
+
+    def end(self):
+        out, err = self.process.communicate(timeout=PATIENCE_S)
+        return self.process.returncode, out, err
+
+
+class Status(unittest.TestCase):
+    def test_all_ranks_succeed(self):
+        self.assertEqual(run("-np", "3", "true").returncode, 0)
+
+    def test_first_failure_is_the_status(self):
+        result = run("-np", "2", *shell("test $HORA_RANK = 0 || exit 7"))
+        self.assertEqual(result.returncode, 7)
+        self.assertIn("rank 1 exited with status 7", result.stderr)
+
+    def test_a_signal_counts_from_128(self):
+        result = run("-np", "2", *shell("test $HORA_RANK = 0 || kill -9 $$"))
+        self.assertEqual(result.returncode, 137)
+        self.assertIn("rank 1 was killed by signal 9", result.stderr)
+
+    def test_enough_ranks_are_success(self):
+        result = run("-np", "3", "--min-np", "2", *shell("test $HORA_RANK != 1 || kill -9 $$"))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("rank 1 was killed by signal 9", result.stderr)
+
+    def test_too_few_ranks_are_failure(self):
+        result = run("-np", "3", "--min-np", "2", *shell("test $HORA_RANK = 1 || exit 3"))
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("fewer than 2 of 3", result.stderr)
+
+    def test_command_not_found(self):
+        result = run("-np", "2", "no-such-command-anywhere")
+        self.assertEqual(result.returncode, 127)
+        self.assertEqual(result.stderr, "hora run: no-such-command-anywhere: command not found\n")
+        self.assertEqual(run("-np", "2", "./no/such/file").returncode, 127)
+        self.assertEqual(run("-np", "2", "/etc/passwd").returncode, 126)
+
+    def test_usage(self):
+        for arguments in ([], ["true"], ["-np", "0", "true"], ["-np", "x", "true"], ["-np", "2"],
+                          ["-np", "2", "--no-such", "true"], ["-np", "2", "--min-np", "3", "true"]):
+            result = run(*arguments)
+            self.assertEqual(result.returncode, 2, arguments)
+            self.assertIn("hora run: ", result.stderr)
+
+    def test_what_does_not_work_yet_is_refused(self):
+        for arguments in (["--max-np", "4"], ["--max-restarts", "1"], ["--hosts", "a:1,b:1"]):
+            result = run("-np", "2", *arguments, "true")
+            self.assertEqual(result.returncode, 2, arguments)
+            self.assertIn("unsupported", result.stderr)
+        self.assertEqual(run("-np", "2", "--max-np", "2", "--max-restarts", "0", "true").returncode, 0)
+
+    def test_help(self):
+        result = run("--help")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("--min-np", result.stdout)
+
+    def test_options_of_the_command_are_its_own(self):
+        result = run("-np", "1", "--no-tags", "echo", "-np", "7", "--min-np", "--help")
+        self.assertEqual(result.stdout, "-np 7 --min-np --help\n")
+        result = run("-np", "1", "--no-tags", "--", "echo", "-x")
+        self.assertEqual(result.stdout, "-x\n")
+
+    def test_survivors_of_a_failed_job_are_ended(self):
+        result = run("-np", "3", "--grace", "0.1", *shell("test $HORA_RANK != 1 || exit 5; exec sleep 1000"))
+        self.assertEqual(result.returncode, 5)
+        self.assertIn("asking 2 remaining ranks to end", result.stderr)
+
+    def test_survivors_that_ignore_sigterm_are_killed(self):
+        result = run("-np", "2", "--grace", "0.1",
+                     *shell("test $HORA_RANK = 0 || exit 5; trap '' TERM; while :; do sleep 1000; done"))
+        self.assertEqual(result.returncode, 5)
+
+
+class Environment(unittest.TestCase):
+    def test_ranks_are_told_who_they_are(self):
+        result = run("-np", "2", "--min-np", "1", "--no-tags", "env")
+        values = [line for line in result.stdout.split("\n") if line.startswith("HORA_")]
+        for expected in ("HORA_RANK=0", "HORA_RANK=1", "HORA_LOCAL_RANK=0", "HORA_LOCAL_RANK=1"):
+            self.assertEqual(values.count(expected), 1, expected)
+        for expected in ("HORA_SIZE=2", "HORA_LOCAL_SIZE=2", "HORA_MIN_SIZE=1", "HORA_KILL_SUSPECTS=1"):
+            self.assertEqual(values.count(expected), 2, expected)
+        for name in ("HORA_JOB", "HORA_STORE", "HORA_SECRET"):
+            found = {line for line in values if line.startswith(name + "=")}
+            self.assertEqual(len(found), 1, name)
+            self.assertGreater(len(found.pop()), len(name) + 8)
+
+    def test_two_jobs_share_nothing(self):
+        script = shell("echo $HORA_JOB; echo $HORA_STORE; echo $HORA_SECRET")
+        first, second = (set(run("-np", "1", "--no-tags", *script).stdout.split()) for _ in range(2))
+        self.assertEqual(len(first), 3)
+        self.assertFalse(first & second)
+
+    def test_values_from_outside_are_replaced(self):
+        environment = {**os.environ, "HORA_SIZE": "99", "HORA_SIZE_OTHER": "kept"}
+        result = run("-np", "1", "--no-tags", *shell("echo $HORA_SIZE $HORA_SIZE_OTHER; env | grep -c ^HORA_SIZE="),
+                     env=environment)
+        self.assertEqual(result.stdout, "1 kept\n1\n")
+
+    def test_the_secret_is_in_no_command_line(self):
+        with Running("-np", "1", *shell("echo $HORA_SECRET >> $NOTES; exec sleep 1000")) as job:
+            secret = job.await_lines(1)[0]
+            for pid in filter(str.isdigit, os.listdir("/proc")):
+                try:
+                    with open(f"/proc/{pid}/cmdline", "rb") as file:
+                        self.assertNotIn(secret.encode(), file.read())
+                except (FileNotFoundError, ProcessLookupError):
+                    pass
+
+    def test_ranks_read_nothing(self):
+        result = run("-np", "2", "--no-tags", "cat", input="for somebody else\n")
+        self.assertEqual((result.returncode, result.stdout), (0, ""))
+
+
+class Output(unittest.TestCase):
+    def test_lines_are_tagged_and_never_torn(self):
+        script = "import os,sys\nfor i in range(2000): sys.stdout.write(f'{i} ' + 'x' * 50 + '\\n')\n"
+        result = run("-np", "4", sys.executable, "-c", script)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        lines = result.stdout.split("\n")
+        self.assertEqual(lines.pop(), "")
+        self.assertEqual(len(lines), 8000)
+        following = [0] * 4
+        for line in lines:
+            match = re.fullmatch(r"\[(\d)\] (\d+) x{50}", line)
+            self.assertTrue(match, line)
+            rank, number = map(int, match.groups())
+            self.assertEqual(number, following[rank])
+            following[rank] += 1
+
+    def test_streams_stay_apart(self):
+        result = run("-np", "2", *shell("echo out; echo err >&2"))
+        self.assertEqual(sorted(result.stdout.split("\n")), ["", "[0] out", "[1] out"])
+        self.assertEqual(sorted(result.stderr.split("\n")), ["", "[0] err", "[1] err"])
+
+    def test_a_last_line_without_an_end_is_not_lost(self):
+        self.assertEqual(run("-np", "1", "printf", "half").stdout, "[0] half\n")
+
+    def test_untagged_output_passes_as_it_is(self):
+        self.assertEqual(run("-np", "1", "--no-tags", "printf", "half").stdout, "half")
+
+    def test_nothing_is_lost_when_a_rank_dies(self):
+        result = run("-np", "1", *shell("seq 5000; kill -9 $$"))
+        self.assertEqual(result.returncode, 137)
+        self.assertEqual(result.stdout, "".join(f"[0] {i}\n" for i in range(1, 5001)))
+
+    def test_a_reader_that_leaves_does_not_stop_the_job(self):
+        with Running("-np", "1", *shell("while ! test -s $NOTES; do seq 1000; done; echo end >> $NOTES")) as job:
+            job.process.stdout.close()
+            with open(job.notes, "a", encoding="utf-8") as file:
+                file.write("closed\n")
+            self.assertEqual(job.process.wait(PATIENCE_S), 0)
+            self.assertEqual(job.lines(), ["closed", "end"])
+
+    def test_a_reader_that_does_not_read_does_not_delay_signals(self):
+        with Running("-np", "1", *shell("echo $$ >> $NOTES; yes")) as job:
+            pid = int(job.await_lines(1)[0])
+            job.process.send_signal(signal.SIGINT)
+            wait_until(lambda: not alive(pid), "the rank ends")
+            self.assertEqual(job.end()[0], 130)
+
+
+class Signals(unittest.TestCase):
+    def test_once_asks(self):
+        script = "trap 'echo asked >> $NOTES; exit 0' TERM; echo ready >> $NOTES; while :; do sleep 0.05; done"
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            with Running("-np", "2", *shell(script)) as job:
+                job.await_lines(2)
+                job.process.send_signal(number)
+                self.assertEqual(job.end()[0], status)
+                self.assertEqual(sorted(job.lines()), ["asked", "asked", "ready", "ready"])
+
+    def test_twice_kills(self):
+        script = "trap 'echo asked >> $NOTES' TERM; echo ready >> $NOTES; while :; do sleep 0.05; done"
+        with Running("-np", "2", *shell(script)) as job:
+            job.await_lines(2)
+            job.process.send_signal(signal.SIGINT)
+            job.await_lines(4)
+            self.assertIsNone(job.process.poll())
+            job.process.send_signal(signal.SIGINT)
+            self.assertEqual(job.end()[0], 130)
+
+
+class Orphans(unittest.TestCase):
+    def assert_all_end(self, pids, job):
+        wait_until(lambda: not any(map(alive, pids)), f"the end of {pids}")
+
+    def test_none_when_the_launcher_is_killed(self):
+        scripts = {
+            "the rank itself": "echo $$ >> $NOTES; exec sleep 1000",
+            "a shell's child": "sleep 1000 & echo $! >> $NOTES; wait",
+            "a shell's grandchild": "(sleep 1000 & echo $! >> $NOTES; wait) & wait",
+            "one that ignores SIGTERM and SIGHUP": "trap '' TERM HUP; sleep 1000 & echo $! >> $NOTES; wait",
+        }
+        for name, script in scripts.items():
+            with self.subTest(name), Running("-np", "2", *shell(script)) as job:
+                pids = [int(line) for line in job.await_lines(2)]
+                self.assertTrue(all(map(alive, pids)))
+                job.process.kill()
+                self.assert_all_end(pids, job)
+
+    def test_none_when_a_rank_ends_before_its_children(self):
+        with Running("-np", "2", *shell("sleep 1000 & echo $! >> $NOTES")) as job:
+            self.assertEqual(job.end()[0], 0)
+            self.assert_all_end([int(line) for line in job.await_lines(2)], job)
+
+    def test_none_when_the_job_is_killed_by_ctrl_c(self):
+        with Running("-np", "1", *shell("trap '' TERM; sleep 1000 & echo $! >> $NOTES; wait; wait")) as job:
+            pids = [int(line) for line in job.await_lines(1)]
+            job.process.send_signal(signal.SIGINT)
+            self.assertEqual(job.end()[0] if self.second(job) else None, 130)
+            self.assert_all_end(pids, job)
+
+    def second(self, job):
+        """The second Ctrl-C, once the first has been answered."""
+        while "interrupt again" not in job.process.stderr.readline():
+            pass
+        job.process.send_signal(signal.SIGINT)
+        return True
+
+    def test_the_watchdog_goes_too(self):
+        with Running("-np", "1", *shell("echo $PPID >> $NOTES; while test $(wc -l < $NOTES) = 1; do :; done")) as job:
+            launcher = job.await_lines(1)[0]
+            with open(f"/proc/{launcher}/task/{launcher}/children", encoding="ascii") as file:
+                children = file.read().split()
+            names = {}
+            for pid in children:
+                with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
+                    names[file.read().strip()] = int(pid)
+            self.assertIn("hora-watchdog", names)
+            with open(job.notes, "a", encoding="utf-8") as file:
+                file.write("end\n")
+            self.assertEqual(job.end()[0], 0)
+            self.assertFalse(alive(names["hora-watchdog"]))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    arguments, others = parser.parse_known_args()
+    HORA = os.path.abspath(os.path.join(arguments.build, "hora"))
+    unittest.main(verbosity=2, argv=[sys.argv[0], *others])
