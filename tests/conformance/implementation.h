@@ -16,8 +16,8 @@ class Job {
   virtual ~Job() = default;
   // The group of the member that has `rank` in the founding view; in that view at first.
   virtual GroupTransport& group(int rank) = 0;
-  // As if that member's process had died just now. Its group is not called again. `lose_in_flight`: what it has sent and
-  // nobody has received is lost with it, where that can happen.
+  // As if that member's process had died just now. Its group is not called again. `lose_in_flight`: what it has sent
+  // and nobody has received is lost with it, where that can happen.
   virtual void stop(int rank, bool lose_in_flight) = 0;
 };
 

@@ -19,7 +19,10 @@ class InprocJob final : public Job {
           std::make_unique<inproc::InprocPair>(network_, member.id), member.id, founding_));
   }
   GroupTransport& group(int rank) override { return *groups_[static_cast<std::size_t>(rank)]; }
-  void stop(int rank) override { network_.drop(founding_.members[static_cast<std::size_t>(rank)].id, in_flight_); }
+  void stop(int rank, bool lose_in_flight) override {
+    network_.drop(founding_.members[static_cast<std::size_t>(rank)].id,
+                  lose_in_flight ? inproc::InFlight::lost : inproc::InFlight::kept);
+  }
 
  private:
   const View founding_;
@@ -29,6 +32,8 @@ class InprocJob final : public Job {
 
 }  // namespace
 
-std::unique_ptr<Job> make_inproc_job(const View& founding) { return std::make_unique<InprocJob>(founding); }
+std::unique_ptr<Job> make_inproc_job(const View& founding) {
+  return std::make_unique<InprocJob>(founding);
+}
 
 }  // namespace hora::conformance
