@@ -41,8 +41,7 @@ Result<EntryId> Negotiator::submit(std::string_view name, const Signature& signa
                                    std::span<const std::int64_t> shape, TimePoint now) {
   if (!broken_.ok()) return broken_;
   const auto known = entries_.find(name);
-  const bool repeated = known != entries_.end() && tensors_[known->second].executed &&
-                        tensors_[known->second].request.equals(signature, shape);
+  const bool repeated = known != entries_.end() && tensors_[known->second].request.equals(signature, shape);
   if (!repeated) HORA_TRY(validate(name, signature, shape, view_.size()));
   const std::optional<EntryId> entry = repeated ? known->second : intern(name);
   if (!entry) return Status(StatusCode::resource, fmt::format("more than {} tensor names in one view", kTensorsMax));
@@ -190,7 +189,6 @@ void Negotiator::finish_execution() {
   for (const EntryId entry : execution_.entries) {
     Tensor& tensor = tensors_[entry];
     if (tensor.announced) std::swap(tensor.request, tensor.proposed);
-    tensor.executed = true;
     end(tensor);
   }
   executed_ = execution_.position;

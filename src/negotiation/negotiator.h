@@ -105,10 +105,9 @@ class Negotiator {
     std::string name;
     std::optional<TensorId> id;
     Progress progress = Progress::idle;
-    bool executed = false;   // at least once, last with `request`: the same again needs no announcement
     bool announced = false;  // the submission in flight is for `proposed`; else it repeats `request`
     bool told = false;       // the coordinator knows of the submission in flight by message
-    Request request;
+    Request request;         // executed last, so that the same again needs no announcement; at first none can equal it
     Request proposed;
     Round round = 0;             // submissions so far
     Round rejected_through = 0;  // rounds up to here that were not executed never will be ...

@@ -34,13 +34,18 @@ class ShmGroup final : public GroupTransport {
   Step step(Channel channel) override;
 
   [[nodiscard]] int contributors(Channel channel) const override;
+  [[nodiscard]] std::uint64_t stable(Channel channel) const override;
   [[nodiscard]] std::vector<Rank> missing(Channel channel) const override;
   [[nodiscard]] std::vector<Signature> signatures(Channel channel) const override;
 
-  // `wake_word` is woken with FUTEX_WAKE_PRIVATE.
-  void begin_sleep() override { doorbell_.begin_sleep(); }
+  void begin_sleep() override {
+    worked_ = false;
+    doorbell_.begin_sleep();
+  }
+  // Returns at once when a step since begin_sleep() moved bytes: it stops after one chunk, and there may be more to do
+  // although no peer moves.
   void sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) override {
-    doorbell_.sleep(wake_word, seen, timeout);
+    if (!worked_) doorbell_.sleep(wake_word, seen, timeout);
   }
   void end_sleep() override { doorbell_.end_sleep(); }
 
@@ -81,7 +86,7 @@ class ShmGroup final : public GroupTransport {
   void stage_one_shot(ChannelState& state) noexcept;
   void consume_one_shot(ChannelState& state) noexcept;
   // chunked.cc: what two-shot and streamed share
-  void begin_chunked(ChannelState& state) noexcept;
+  void cut_chunks(ChannelState& state) noexcept;
   void see_peers(ChannelState& state) const noexcept;
   void publish_progress(ChannelState& state, std::atomic<std::uint64_t>& word, std::uint64_t chunks) noexcept;
   [[nodiscard]] std::uint64_t least_of_peers(const ChannelState& state,
@@ -106,6 +111,7 @@ class ShmGroup final : public GroupTransport {
   int rank_ = 0;
   int size_ = 0;
   bool all_ready_ = false;  // every member has entered this view
+  bool worked_ = false;     // since begin_sleep()
   std::size_t one_shot_bytes_ = 0;
   std::size_t chunk_bytes_ = 0;
   Doorbell doorbell_;

@@ -10,7 +10,7 @@
 
 using namespace hora;
 using namespace hora::negotiation;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""s;
 
 namespace {
 

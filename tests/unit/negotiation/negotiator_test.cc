@@ -8,7 +8,9 @@
 
 using namespace hora;
 using namespace hora::negotiation;
-using namespace std::chrono_literals;
+using std::chrono_literals::operator""s;
+using std::chrono_literals::operator""min;
+using std::chrono_literals::operator""h;
 
 namespace {
 
@@ -295,6 +297,38 @@ TEST_CASE("names who has not submitted, at doubling intervals, on every rank") {
   for (int rank = 0; rank < 3; ++rank) CHECK_FALSE(cluster.negotiator(rank).next_deadline().has_value());
 }
 
+TEST_CASE("every round starts its own reports") {
+  Cluster cluster({.size = 2});
+  for (int round = 0; round < 2; ++round) {
+    REQUIRE(cluster.submit(1, "w", allreduce(1)).ok());
+    for (int second = 0; second < 25; ++second) cluster.advance(1s), cluster.settle();
+    REQUIRE(cluster.submit(0, "w", allreduce(1)).ok());
+    cluster.settle();
+  }
+  CHECK(cluster.node(1).stalls.size() == 4);
+}
+
+TEST_CASE("what all have submitted does not time out, nor is it reported") {
+  const std::optional<std::uint32_t> capacity = GENERATE(std::optional<std::uint32_t>(8), std::nullopt);
+  Cluster cluster({.size = 2, .board_capacity = capacity});
+  cluster.submit_everywhere("w", allreduce(1));
+  while (cluster.deliver_message(1, 0)) continue;
+  cluster.now += 31min;
+  cluster.on_deadline(0);
+  CHECK(cluster.node(0).stalls.empty());
+  cluster.settle();
+  CHECK(same_everywhere(cluster, "w").group == 1);
+}
+
+TEST_CASE("what was rejected before stays rejected after an older rejection") {
+  Cluster cluster({.size = 2});
+  cluster.inject(0, 1, Reject{"w", 2, StatusCode::timed_out, "second"});
+  cluster.inject(0, 1, Reject{"w", 1, StatusCode::timed_out, "first"});
+  CHECK_FALSE(cluster.submit(1, "w", allreduce(1)).ok());
+  CHECK_FALSE(cluster.submit(1, "w", allreduce(1)).ok());
+  CHECK(cluster.submit(1, "w", allreduce(1)).ok());
+}
+
 TEST_CASE("many stalled tensors make one report") {
   Cluster cluster({.size = 2});
   for (int i = 0; i < 100; ++i) REQUIRE(cluster.submit(1, fmt::format("w{}", i), allreduce(1)).ok());
@@ -417,4 +451,7 @@ TEST_CASE("messages that contradict have no effect") {
   REQUIRE(cluster.submit(1, "w", allreduce(1)).ok());
   cluster.settle();
   CHECK(same_everywhere(cluster, "w").group == 2);
+  cluster.submit_everywhere("w", allreduce(1));
+  cluster.settle();
+  CHECK(same_everywhere(cluster, "w").group == 3);
 }
