@@ -103,7 +103,8 @@ TEST_CASE("enumerators_and_truth_values_have_a_range") {
   REQUIRE(reader.ok());
   CHECK(reader.below(3) == 0);
   CHECK_FALSE(reader.ok());
-  Reader truth(std::span(bytes).last(1));
+  const Bytes beyond = bytes_of({2});
+  Reader truth(beyond);
   CHECK_FALSE(truth.boolean());
   CHECK_FALSE(truth.ok());
 }
