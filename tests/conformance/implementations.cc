@@ -1,11 +1,13 @@
 #include "implementation.h"
 #include "inproc_job.h"
+#include "shm_job.h"
 
 namespace hora::conformance {
 namespace {
 
 constexpr Implementation kImplementations[] = {
     {"schedules over inproc", make_inproc_job, 7},
+    {"shm", make_shm_job, 7},
 };
 
 }  // namespace
