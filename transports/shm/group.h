@@ -105,6 +105,7 @@ class ShmGroup final : public GroupTransport {
   void commit(ChannelState& state);
   void keep_unreduced(ChannelState& state, std::span<const std::uint64_t> reduced);
   void apply(ChannelState& state, const ChannelVerdict& verdict);
+  void follow_root(ChannelState& state, const View& next) const;
 
   Segment& own_;
   std::vector<const Segment*> members_;  // of the view, in rank order

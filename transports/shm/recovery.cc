@@ -83,9 +83,20 @@ void ShmGroup::apply(ChannelState& state, const ChannelVerdict& verdict) {
   state.phase = Phase::entering;
 }
 
+// Roots bind to members: in the next view the same member has another rank. It is there, or the broadcast were broken.
+void ShmGroup::follow_root(ChannelState& state, const View& next) const {
+  if (state.signature.kind != Collective::broadcast) return;
+  const MemberId root = members_[static_cast<std::size_t>(state.signature.root.value)]->member();
+  state.signature.root = next.rank_of(root).value();
+  state.packed = state.signature.pack();
+}
+
 void ShmGroup::install(const View& next, std::span<const ChannelVerdict> verdicts) {
   assert(verdicts.size() == kChannelCount && next.epoch > epoch_);
-  for (std::size_t channel = 0; channel < kChannelCount; ++channel) apply(channels_[channel], verdicts[channel]);
+  for (std::size_t channel = 0; channel < kChannelCount; ++channel) {
+    apply(channels_[channel], verdicts[channel]);
+    if (channels_[channel].active()) follow_root(channels_[channel], next);
+  }
   std::vector<const Segment*> members;
   for (const Member& member : next.members) {
     const auto same = [&](const Segment* segment) { return segment->member() == member.id; };
