@@ -77,7 +77,7 @@ class JobOfThreads {
 
  private:
   const int size_;
-  engine::SystemClock clock_;
+  SystemClock clock_;
   Log log_{LogLevel::warn, "test"};
   std::string job_;
   std::unique_ptr<store::StoreServer> server_;
