@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 namespace hora::engine {
@@ -171,17 +172,22 @@ void Sentinel::execute(const elastic::Install& action) {
   log_(LogLevel::info, "elastic", "entered {}", describe(action.next));
   watch_members(action.next);
   if (action.next.size() < static_cast<int>(action.next.config.min_size)) {
-    execute(elastic::Fence{
-        Status(StatusCode::peer_failed,
-               fmt::format("{} left, fewer than the {} that the job needs (HORA_MIN_SIZE, hora run --min-np)",
-                           action.next.size(), action.next.config.min_size))});
+    const bool orderly = std::all_of(action.departures.begin(), action.departures.end(),
+                                     [](const elastic::Departure& departure) { return departure.left; });
+    fence(Status(StatusCode::peer_failed,
+                 fmt::format("{} left, fewer than the {} that the job needs (HORA_MIN_SIZE, hora run --min-np)",
+                             action.next.size(), action.next.config.min_size)),
+          orderly ? LogLevel::info : LogLevel::error);
   }
 }
 
 void Sentinel::execute(const elastic::Fence& action) {
-  if (action.cause.code() != StatusCode::shut_down)
-    log_(LogLevel::error, "elastic", "this rank stops: {}", action.cause.message());
-  engine_.fence(action.cause);
+  fence(action.cause, action.cause.code() == StatusCode::shut_down ? LogLevel::debug : LogLevel::error);
+}
+
+void Sentinel::fence(const Status& cause, LogLevel level) {
+  log_(level, "elastic", "this rank stops: {}", cause.message());
+  engine_.fence(cause);
   stopping_.store(true, std::memory_order_release);
 }
 

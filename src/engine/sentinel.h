@@ -86,6 +86,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void execute(const elastic::Install& action);
   void execute(const elastic::Fence& action);
   void execute(const elastic::Kill& action);
+  void fence(const Status& cause, LogLevel level);
   void watch_members(const View& view);
 
   const MemberId self_;
