@@ -54,6 +54,10 @@ sim: setup-test ## the protocol machines under random faults: SEEDS=1000
 	@cmake --build --preset dev --target hora_sim
 	@build/dev/hora_sim --seeds $(SEEDS)
 
+.PHONY: bench
+bench: build ## hora beside the installed peers: a table, JSON and a page in build/bench
+	@python3 perf/compare.py
+
 .PHONY: soak
 soak: dev ## random SIGKILLs against running jobs: MINUTES=10
 	@python3 tests/processes/kill_test.py --minutes $(MINUTES)

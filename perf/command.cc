@@ -34,7 +34,8 @@ int start_ranks(const ParsedCommand& command) {
   }
   std::error_code error;
   const std::string self = std::filesystem::read_symlink("/proc/self/exe", error).string();
-  std::vector<std::string> words = {self, "run", "-np", std::to_string(command.options.ranks), self, "perf"};
+  std::vector<std::string> words = {self, "run", "--no-tags", "-np", std::to_string(command.options.ranks),
+                                    self, "perf"};
   words.insert(words.end(), command.rank_arguments.begin(), command.rank_arguments.end());
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());

@@ -29,10 +29,27 @@ std::map<std::string, Collective> operation_names() {
   return names;
 }
 
-CLI::Validator size_validator(std::uint64_t least) {
+// Turns a name into the number that CLI11 reads enumerators from.
+template <typename Enum>
+CLI::Validator one_of(std::map<std::string, Enum> names) {
   return CLI::Validator(
-      [least](std::string& text) {
-        const auto bytes = parse_number(text, least, kBytesMost, Suffixes::sizes);
+      [names = std::move(names)](std::string& text) {
+        const auto found = names.find(text);
+        if (found == names.end()) {
+          std::string known;
+          for (const auto& [name, value] : names) known += (known.empty() ? "" : ", ") + name;
+          return "'" + text + "' is not one of " + known;
+        }
+        text = std::to_string(static_cast<int>(found->second));
+        return std::string();
+      },
+      "NAME");
+}
+
+CLI::Validator binary_size() {
+  return CLI::Validator(
+      [](std::string& text) {
+        const auto bytes = parse_number(text, 1, kBytesMost, Suffixes::sizes);
         if (!bytes) return std::string(bytes.status().message());
         text = std::to_string(bytes.value());
         return std::string();
@@ -93,22 +110,22 @@ ParsedCommand parse_command(int argc, const char* const* argv) {
   std::string placement = "both";
   const std::map<std::string, Front> fronts = {{"ordered", Front::ordered}, {"negotiated", Front::negotiated}};
 
-  CLI::App app("Times a collective operation; columns and bandwidths as in nccl-tests", "hora perf");
+  CLI::App app(
+      "Times a collective operation; columns and bandwidths as in nccl-tests.\n"
+      "e.g. hora perf allreduce -np 2 -b 4 -e 64M -f 4",
+      "hora perf");
   app.add_option("OP", options.kind, "allreduce (all_reduce), broadcast, allgather (all_gather) or barrier")
       ->required()
-      ->transform(CLI::CheckedTransformer(operation_names()).description(""))
-      ->option_text(" ");
+      ->transform(one_of(operation_names()));
   app.add_option("--np", options.ranks, "-np N: start N ranks here; else this is a rank of whoever started it")
       ->check(CLI::Range(1, kRanksMost));
-  app.add_option("-b", options.bytes_least, "smallest size; K, M and G are binary")->transform(size_validator(1));
-  app.add_option("-e", options.bytes_most, "largest size")->transform(size_validator(1));
+  app.add_option("-b", options.bytes_least, "smallest size; K, M and G are binary")->transform(binary_size());
+  app.add_option("-e", options.bytes_most, "largest size")->transform(binary_size());
   app.add_option("-f", options.factor, "from one size to the next")->check(CLI::Range(2, 1 << 20));
-  app.add_option("-d,--dtype", options.dtype, "element type")
-      ->transform(CLI::CheckedTransformer(names_of<DataType>(kDataTypeCount)).description("NAME"));
+  app.add_option("-d,--dtype", options.dtype, "element type")->transform(one_of(names_of<DataType>(kDataTypeCount)));
   app.add_option("-o,--op", options.op, "sum, average, min, max or product")
-      ->transform(CLI::CheckedTransformer(names_of<ReduceOp>(kReduceOpCount)).description("NAME"));
-  app.add_option("--path", options.front, "ordered or negotiated")
-      ->transform(CLI::CheckedTransformer(fronts).description("NAME"));
+      ->transform(one_of(names_of<ReduceOp>(kReduceOpCount)));
+  app.add_option("--path", options.front, "ordered or negotiated")->transform(one_of(fronts));
   app.add_option("--placement", placement, "out-of-place, in-place or both")
       ->check(CLI::IsMember({"out-of-place", "in-place", "both"}).description("NAME"));
   app.add_option("--iterations", options.iterations, "timed calls a size")->check(CLI::Range(1, 10'000'000));

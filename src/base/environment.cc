@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "HORA_";
 
-constexpr std::array<std::string_view, 19> kKnown = {
+constexpr std::array<std::string_view, 18> kKnown = {
     "HORA_CHUNK_BYTES",
     "HORA_FAILPOINT",
     "HORA_FUSION_BYTES",
@@ -24,7 +24,6 @@ constexpr std::array<std::string_view, 19> kKnown = {
     "HORA_LOCAL_RANK",
     "HORA_LOCAL_SIZE",
     "HORA_LOG",
-    "HORA_MAX_SIZE",
     "HORA_MIN_SIZE",
     "HORA_ONE_SHOT_BYTES",
     "HORA_OPERATION_TIMEOUT_MS",

@@ -146,6 +146,6 @@ def outline(text):
             if start is None and not character.isspace():
                 start = line
             statement.append(character)
-            if character == ":" and _LABEL.match("".join(statement)):
+            if character == ":" and len(statement) < 120 and _LABEL.match("".join(statement)):
                 statement, start = [], None
     return functions, variables

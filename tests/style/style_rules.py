@@ -71,7 +71,7 @@ def include_findings(path, text, files):
 _SLEEP = r"\bsleep_(?:for|until)\b|\busleep\b|\b(?:clock_)?nanosleep\b|(?:[;{})]\s*|^\s*|[\s(;]::)sleep\s*\("
 _EVERYWHERE = [
     (r"\batomic_thread_fence\b", "an order on the atomic itself: the thread sanitizer sees no fences"),
-    (r"\busing\s+namespace\s+std\b", "the names one by one"),
+    (r"\busing\s+namespace\s+std\s*;", "the names one by one"),
 ]
 _POLICY = [
     (r"\b(?:system|steady|high_resolution)_clock\b|\bclock_gettime\b|\bgettimeofday\b",
