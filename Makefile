@@ -48,15 +48,15 @@ dev: setup-test
 	@test -f build/dev/build.ninja || cmake --preset dev
 	@cmake --build --preset dev
 
-.PHONY: bench
-bench: build ## hora beside the installed peers: a table, JSON and a page in build/bench
-	@python3 perf/compare.py
-
 .PHONY: sim
 sim: setup-test ## the protocol machines under random faults: SEEDS=1000
 	@test -f build/dev/build.ninja || cmake --preset dev
 	@cmake --build --preset dev --target hora_sim
 	@build/dev/hora_sim --seeds $(SEEDS)
+
+.PHONY: bench
+bench: build ## hora beside the installed peers: a table, JSON and a page in build/bench
+	@python3 perf/compare.py
 
 .PHONY: soak
 soak: dev ## random SIGKILLs against running jobs: MINUTES=10
