@@ -3,6 +3,7 @@
 MAKEFLAGS += --no-print-directory
 
 PREFIX ?= /usr/local
+SEEDS ?= 1000
 MINUTES ?= 10
 ifneq ($(shell command -v ccache),)
 export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
@@ -50,6 +51,12 @@ dev: setup-test
 .PHONY: bench
 bench: build ## hora beside the installed peers: a table, JSON and a page in build/bench
 	@python3 perf/compare.py
+
+.PHONY: sim
+sim: setup-test ## the protocol machines under random faults: SEEDS=1000
+	@test -f build/dev/build.ninja || cmake --preset dev
+	@cmake --build --preset dev --target hora_sim
+	@build/dev/hora_sim --seeds $(SEEDS)
 
 .PHONY: soak
 soak: dev ## random SIGKILLs against running jobs: MINUTES=10

@@ -33,16 +33,16 @@ Signature decode_signature(wire::Reader& in) {
   return signature;
 }
 
-// What the survivors say of one channel, by rank of the old view; null for those that are gone.
+// What the members say of one channel, by rank of the old view; null for those that said nothing.
 using ByRank = std::vector<const ChannelReport*>;
 
-ByRank survivors_by_rank(const View& old, const View& next, std::size_t channel,
-                         const std::map<MemberId, std::vector<ChannelReport>>& reports) {
+ByRank reports_by_rank(const View& old, std::size_t channel,
+                       const std::map<MemberId, std::vector<ChannelReport>>& reports) {
   ByRank by_rank;
   for (const Member& member : old.members) {
     const auto report = reports.find(member.id);
-    const bool survives = next.rank_of(member.id) && report != reports.end() && channel < report->second.size();
-    by_rank.push_back(survives ? &report->second[channel] : nullptr);
+    const bool said = report != reports.end() && channel < report->second.size();
+    by_rank.push_back(said ? &report->second[channel] : nullptr);
   }
   return by_rank;
 }
@@ -180,7 +180,7 @@ std::vector<ChannelVerdict> decide(const View& old, const View& next,
                                    const std::map<MemberId, std::vector<ChannelReport>>& reports) {
   std::vector<ChannelVerdict> verdicts;
   for (std::size_t channel = 0; channel < kChannelCount; ++channel)
-    verdicts.push_back(decide_channel(old, next, survivors_by_rank(old, next, channel, reports)));
+    verdicts.push_back(decide_channel(old, next, reports_by_rank(old, channel, reports)));
   return verdicts;
 }
 

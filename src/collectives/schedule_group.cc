@@ -72,7 +72,8 @@ void ScheduleGroup::install_lane(Lane& lane, const View& next, const ChannelVerd
   const bool broken = verdict.next == Fate::broken;
   assert(!behind || lane.player.active());
   assert(verdict.next != Fate::resume && "no input is ever overwritten unit by unit");
-  const Rank root = follow(lane.player.signature().root, view_, next);
+  const Signature& signature = lane.player.signature();
+  const Rank root = signature.kind == Collective::broadcast ? follow(signature.root, view_, next) : signature.root;
   lane.player.enter(next.epoch, rank_, next.size());
   if (behind) {
     lane.player.await_forward(root);

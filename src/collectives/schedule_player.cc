@@ -61,7 +61,7 @@ void SchedulePlayer::prepare() {
   signatures_.assign(ranks, Signature{});
   greeted_[static_cast<std::size_t>(rank_.value)] = arrived_[static_cast<std::size_t>(rank_.value)] = true;
   signatures_[static_cast<std::size_t>(rank_.value)] = signature;
-  arrived_count_ = 1;
+  greeted_count_ = arrived_count_ = 1;
   forwarded_ = false;
   schedule_ = select(signature.kind, size_, signature.count * element_bytes())
                   .generate({rank_, size_, signature.count, signature.root});
@@ -73,9 +73,9 @@ void SchedulePlayer::prepare() {
 
 Step SchedulePlayer::play() {
   if (forwarded_) return receive_forward();
-  if (arrived_count_ < size_) {
-    arrive();
-    if (arrived_count_ == size_) {
+  if (!has_met_all()) {
+    meet();
+    if (has_met_all()) {
       if (!signatures_agree()) return finish(Step::mismatch);
       resize_result();
     }
@@ -84,17 +84,20 @@ Step SchedulePlayer::play() {
     const Move& move = schedule_.moves[next_move_];
     // What only sends the input need not wait for the arrival of all; a mismatch leaves it to be dropped.
     const bool early = move.action == Action::send && schedule_.sources_of(move)[0].buffer == Buffer::input;
-    if (arrived_count_ < size_ && !early) return Step::pending;
+    if (!has_met_all() && !early) return Step::pending;
     if (!make(move)) return Step::pending;
   }
-  return arrived_count_ < size_ ? Step::pending : finish(Step::done);
+  return has_met_all() ? finish(Step::done) : Step::pending;
 }
 
-void SchedulePlayer::arrive() {
+void SchedulePlayer::meet() {
   for (int peer = 0; peer < size_; ++peer) {
     const auto i = static_cast<std::size_t>(peer);
     const Tag at = tag(operation_.sequence, kArrivalStep);
-    if (!greeted_[i]) greeted_[i] = links_.try_send(Rank{peer}, at, greeting_);
+    if (!greeted_[i] && links_.try_send(Rank{peer}, at, greeting_)) {
+      greeted_[i] = true;
+      ++greeted_count_;
+    }
     if (arrived_[i]) continue;
     std::array<std::byte, kSignatureBytes> message;
     const auto received = links_.try_receive(Rank{peer}, at, message);

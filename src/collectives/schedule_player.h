@@ -53,7 +53,8 @@ class SchedulePlayer {
 
  private:
   void prepare();
-  void arrive();
+  void meet();
+  [[nodiscard]] bool has_met_all() const { return greeted_count_ == size_ && arrived_count_ == size_; }
   [[nodiscard]] bool signatures_agree() const;
   bool make(const Move& move);
   bool send(const Move& move);
@@ -81,10 +82,11 @@ class SchedulePlayer {
   // The active operation.
   bool active_ = false;
   Operation operation_;
-  wire::Bytes greeting_;               // our signature
-  std::vector<bool> greeted_;          // who has been sent it
-  std::vector<bool> arrived_;          // whose signature has come
-  int arrived_count_ = 0;              // size_: all have
+  wire::Bytes greeting_;       // our signature
+  std::vector<bool> greeted_;  // who has been sent it
+  std::vector<bool> arrived_;  // whose signature has come
+  int greeted_count_ = 0;
+  int arrived_count_ = 0;
   std::vector<Signature> signatures_;  // of those
   Schedule schedule_;
   std::size_t next_move_ = 0;

@@ -85,8 +85,9 @@ bool Engine::drive_once() {
 }
 
 bool Engine::step_channel(Channel channel) {
+  const std::uint64_t moves = transport_.moves();
   const Step step = transport_.step(channel);
-  if (step == Step::pending) return false;
+  if (step == Step::pending) return transport_.moves() != moves;
   end_execution(channel, step);
   return true;
 }

@@ -71,7 +71,7 @@ wire::Bytes Engine::decide(const View& old, const View& next, const std::map<Mem
   std::map<MemberId, Report> decoded;
   for (const auto& [member, bytes] : reports) {
     auto report = decode_report(bytes);
-    if (!report || !next.rank_of(member)) continue;
+    if (!report) continue;
     channels[member] = report->channels;
     decoded[member] = std::move(*report);
   }

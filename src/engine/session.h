@@ -12,7 +12,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 #include "engine/sentinel.h"
-#include "engine/system_clock.h"
+#include "interfaces/system_clock.h"
 #include "hora/options.hpp"
 #include "hora/status.hpp"
 #include "interfaces/store.h"

@@ -62,6 +62,8 @@ class GroupTransport {
   // Members whose result the last ended operation contains: the divisor of an average. After a resume, of its last
   // unit.
   [[nodiscard]] virtual int contributors(Channel channel) const = 0;
+  // Grows whenever start() or step() moved bytes: a driver that sees it grow need not back off yet.
+  [[nodiscard]] std::uint64_t moves() const noexcept { return moves_; }
   // Operations up to here are known to be DONE at every member (STABLE); at most what is DONE here.
   [[nodiscard]] virtual std::uint64_t stable(Channel channel) const = 0;
   // Ranks whose start of the active operation has not been seen here.
@@ -87,6 +89,9 @@ class GroupTransport {
   // After install(), until true: sends what other members still need from here. start() and step() do it too, so only a
   // member with nothing else to do calls it. Always true where survivors share memory.
   virtual bool settle() { return true; }
+
+ protected:
+  std::uint64_t moves_ = 0;
 };
 
 }  // namespace hora

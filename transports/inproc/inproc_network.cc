@@ -36,7 +36,7 @@ void InprocNetwork::Bell::ring() {
 }
 
 void InprocNetwork::drop(MemberId member, InFlight in_flight) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   dropped_.insert(member);
   if (in_flight == InFlight::lost)
     std::erase_if(queues_, [&](const auto& queue) { return queue.first.from == member; });
@@ -44,7 +44,7 @@ void InprocNetwork::drop(MemberId member, InFlight in_flight) {
 }
 
 InprocNetwork::Bell& InprocNetwork::attach(MemberId member) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   auto& bell = bells_[member];
   if (!bell) bell = std::make_unique<Bell>();
   return *bell;
@@ -55,7 +55,7 @@ void InprocNetwork::ring(MemberId member) {
 }
 
 void InprocNetwork::purge(MemberId to, Epoch current) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   for (auto& [link, queue] : queues_) {
     if (link.to != to) continue;
     if (std::erase_if(queue, [&](const Message& message) { return message.tag.epoch < current; }) != 0) ring(link.from);
@@ -63,7 +63,7 @@ void InprocNetwork::purge(MemberId to, Epoch current) {
 }
 
 bool InprocNetwork::send(const Link& link, const Tag& tag, std::span<const std::byte> data) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (dropped_.contains(link.from) || dropped_.contains(link.to)) return true;
   auto& queue = queues_[link];
   if (queue.size() >= capacity_) return false;
@@ -73,7 +73,7 @@ bool InprocNetwork::send(const Link& link, const Tag& tag, std::span<const std::
 }
 
 Result<bool> InprocNetwork::receive(const Link& link, const Tag& tag, std::span<std::byte> data) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   auto& queue = queues_[link];
   const auto is_past = [&](const Message& message) {
     return message.tag.epoch < tag.epoch || (message.tag.epoch == tag.epoch && message.tag.sequence < tag.sequence);

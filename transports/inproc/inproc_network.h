@@ -10,11 +10,11 @@
 #include <deque>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <set>
 #include <span>
 #include <vector>
 
+#include "base/mutex.h"
 #include "hora/view.hpp"
 #include "interfaces/pair_transport.h"
 
@@ -56,13 +56,13 @@ class InprocNetwork {
   void purge(MemberId to, Epoch current);
   bool send(const Link& link, const Tag& tag, std::span<const std::byte> data);
   Result<bool> receive(const Link& link, const Tag& tag, std::span<std::byte> data);
-  void ring(MemberId member);
+  void ring(MemberId member) REQUIRES(mutex_);
 
   const std::size_t capacity_;
-  std::mutex mutex_;  // guards all below
-  std::map<Link, std::deque<Message>> queues_;
-  std::map<MemberId, std::unique_ptr<Bell>> bells_;
-  std::set<MemberId> dropped_;
+  Mutex mutex_;
+  std::map<Link, std::deque<Message>> queues_ GUARDED_BY(mutex_);
+  std::map<MemberId, std::unique_ptr<Bell>> bells_ GUARDED_BY(mutex_);
+  std::set<MemberId> dropped_ GUARDED_BY(mutex_);
 };
 
 // One member's end of all its links. Not thread safe; each member has its own.

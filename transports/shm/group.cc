@@ -159,10 +159,17 @@ Step ShmGroup::finish(ChannelState& state, Step outcome) noexcept {
   state.outcome = outcome;
   state.done = state.sequence;
   state.contributors = size_;
+  publish_done(state);
   // The next flag line is written soon; peers read it last.
   __builtin_prefetch(
       &own_.lines().channels[static_cast<std::size_t>(state.channel)].flags[(state.sequence + 1) % kFlagSlots], 1);
   return outcome;
+}
+
+void ShmGroup::publish_done(const ChannelState& state) noexcept {
+  // Release: the results are in their targets. Only who waits for STABLE reads it, so nobody is woken for it.
+  own_.lines().channels[static_cast<std::size_t>(state.channel)].done.value.store(state.done,
+                                                                                  std::memory_order_release);
 }
 
 void ShmGroup::read_signatures(ChannelState& state) const {

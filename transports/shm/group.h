@@ -39,13 +39,13 @@ class ShmGroup final : public GroupTransport {
   [[nodiscard]] std::vector<Signature> signatures(Channel channel) const override;
 
   void begin_sleep() override {
-    worked_ = false;
+    moves_before_sleep_ = moves_;
     doorbell_.begin_sleep();
   }
   // Returns at once when a step since begin_sleep() moved bytes: it stops after one chunk, and there may be more to do
   // although no peer moves.
   void sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) override {
-    if (!worked_) doorbell_.sleep(wake_word, seen, timeout);
+    if (moves_ == moves_before_sleep_) doorbell_.sleep(wake_word, seen, timeout);
   }
   void end_sleep() override { doorbell_.end_sleep(); }
 
@@ -64,6 +64,7 @@ class ShmGroup final : public GroupTransport {
   Step move(ChannelState& state);
   Step finish(ChannelState& state, Step outcome) noexcept;
   void publish_flag(ChannelState& state) noexcept;
+  void publish_done(const ChannelState& state) noexcept;
   void read_signatures(ChannelState& state) const;
   [[nodiscard]] bool still_in_view() const noexcept;
   [[nodiscard]] const FlagLine& flag_of(int rank, const ChannelState& state) const noexcept {
@@ -104,14 +105,15 @@ class ShmGroup final : public GroupTransport {
   void commit(ChannelState& state);
   void keep_unreduced(ChannelState& state, std::span<const std::uint64_t> reduced);
   void apply(ChannelState& state, const ChannelVerdict& verdict);
+  void follow_root(ChannelState& state, const View& next) const;
 
   Segment& own_;
   std::vector<const Segment*> members_;  // of the view, in rank order
   Epoch epoch_;
   int rank_ = 0;
   int size_ = 0;
-  bool all_ready_ = false;  // every member has entered this view
-  bool worked_ = false;     // since begin_sleep()
+  bool all_ready_ = false;                // every member has entered this view
+  std::uint64_t moves_before_sleep_ = 0;  // moves() at the last begin_sleep()
   std::size_t one_shot_bytes_ = 0;
   std::size_t chunk_bytes_ = 0;
   Doorbell doorbell_;

@@ -27,6 +27,7 @@ void ShmGroup::commit(ChannelState& state) {
   state.outcome = Step::done;
   state.done = state.sequence;
   state.contributors = size_;
+  publish_done(state);
   for (int rank = 0; rank < size_; ++rank)
     if (flag_of(rank, state).signature != state.packed) state.outcome = Step::mismatch;
   if (state.outcome == Step::mismatch) return read_signatures(state);
@@ -73,6 +74,7 @@ void ShmGroup::apply(ChannelState& state, const ChannelVerdict& verdict) {
   if (verdict.next == Fate::broken) {
     if (state.active()) state.phase = Phase::idle;
     state.done = verdict.committed + 1;
+    publish_done(state);
     return;
   }
   if (!state.active()) return;
@@ -81,13 +83,31 @@ void ShmGroup::apply(ChannelState& state, const ChannelVerdict& verdict) {
   state.phase = Phase::entering;
 }
 
+// Roots bind to members: in the next view the same member has another rank. It is there, or the broadcast were broken.
+void ShmGroup::follow_root(ChannelState& state, const View& next) const {
+  if (state.signature.kind != Collective::broadcast) return;
+  const MemberId root = members_[static_cast<std::size_t>(state.signature.root.value)]->member();
+  state.signature.root = next.rank_of(root).value();
+  state.packed = state.signature.pack();
+}
+
 void ShmGroup::install(const View& next, std::span<const ChannelVerdict> verdicts) {
   assert(verdicts.size() == kChannelCount && next.epoch > epoch_);
-  for (std::size_t channel = 0; channel < kChannelCount; ++channel) apply(channels_[channel], verdicts[channel]);
+  for (std::size_t channel = 0; channel < kChannelCount; ++channel) {
+    apply(channels_[channel], verdicts[channel]);
+    if (channels_[channel].active()) follow_root(channels_[channel], next);
+  }
   std::vector<const Segment*> members;
   for (const Member& member : next.members) {
     const auto same = [&](const Segment* segment) { return segment->member() == member.id; };
     members.push_back(*std::find_if(members_.begin(), members_.end(), same));
+  }
+  for (ChannelState& state : channels_) {
+    if (!state.active() || state.signature.kind != Collective::broadcast) continue;
+    // A root is a member; its rank is only its position. A broadcast whose root is gone is broken, not active.
+    const MemberId root = members_[static_cast<std::size_t>(state.signature.root.value)]->member();
+    state.signature.root = next.rank_of(root).value();
+    state.packed = state.signature.pack();
   }
   members_ = std::move(members);
   enter_view(next);

@@ -26,7 +26,7 @@ void ShmGroup::store_chunk(ChannelState& state) noexcept {
                            if (keep && own != extent.source) std::memcpy(own + offset, extent.source + offset, length);
                          });
   publish_progress(state, own_progress(state).stored, ++state.stored);
-  worked_ = true;
+  ++moves_;
 }
 
 // The next chunk of `rank` that this member lacks; it must be stored.
@@ -40,7 +40,7 @@ void ShmGroup::take_chunk(ChannelState& state, int rank) noexcept {
                            std::memcpy(extent.target + place * extent.bytes + offset, out + (at - first), length);
                          });
   ++peer.taken;
-  worked_ = true;
+  ++moves_;
 }
 
 bool ShmGroup::step_streamed(ChannelState& state) noexcept {

@@ -22,7 +22,7 @@ void ShmGroup::copy_in(ChannelState& state) noexcept {
   state.extents.for_each(first, own.begin, copy);
   state.extents.for_each(own.end, cut.end(chunk), copy);
   publish_progress(state, own_progress(state).copied, ++state.copied);
-  worked_ = true;
+  ++moves_;
 }
 
 void ShmGroup::reduce_own_slice(ChannelState& state) noexcept {
@@ -44,7 +44,7 @@ void ShmGroup::reduce_own_slice(ChannelState& state) noexcept {
                length / size_of(state.signature.dtype), divisor);
       });
   publish_progress(state, own_progress(state).stored, ++state.stored);
-  worked_ = true;
+  ++moves_;
 }
 
 // The next slice of `rank` that this member lacks; it must be stored.
@@ -57,7 +57,7 @@ void ShmGroup::gather_slice(ChannelState& state, int rank) noexcept {
                            std::memcpy(extent.target + offset, out + (at - slice.begin), length);
                          });
   ++peer.taken;
-  worked_ = true;
+  ++moves_;
 }
 
 // At most one chunk of each kind of work, so that the caller can look at its abort word soon.

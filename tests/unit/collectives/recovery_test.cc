@@ -61,9 +61,9 @@ TEST_CASE("what_is_done_at_a_survivor_is_committed") {
   CHECK(verdict.next == Fate::redo);
 }
 
-TEST_CASE("what_only_the_departed_finished_is_done_again") {
+TEST_CASE("what_a_leaver_released_is_committed") {
   const ChannelVerdict verdict = ordered(kWithoutLast, {active(7), active(7), idle(8)});
-  CHECK(verdict.committed == 7);
+  CHECK(verdict.committed == 8);
   CHECK(verdict.next == Fate::redo);
 }
 

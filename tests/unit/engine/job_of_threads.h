@@ -12,7 +12,7 @@
 #include "base/mutex.h"
 #include "elastic/store/store_server.h"
 #include "engine/session.h"
-#include "engine/system_clock.h"
+#include "interfaces/system_clock.h"
 
 namespace hora::test {
 
@@ -55,10 +55,11 @@ class JobOfThreads {
     return options;
   }
 
-  // Runs `body(session, rank)` on a thread for each rank. The sessions end together: a segment of one thread is mapped by
-  // all of them.
-  void run(const std::function<void(engine::Session&, int rank)>& body,
-           const std::function<void(Options&)>& adjust = [](Options&) {}) {
+  // Runs `body(session, rank)` on a thread for each rank. The sessions end together: a segment of one thread is mapped
+  // by all of them.
+  void run(
+      const std::function<void(engine::Session&, int rank)>& body,
+      const std::function<void(Options&)>& adjust = [](Options&) {}) {
     std::vector<std::unique_ptr<engine::Session>> sessions(static_cast<std::size_t>(size_));
     std::vector<std::thread> threads;
     for (int rank = 0; rank < size_; ++rank) {
@@ -76,7 +77,7 @@ class JobOfThreads {
 
  private:
   const int size_;
-  engine::SystemClock clock_;
+  SystemClock clock_;
   Log log_{LogLevel::warn, "test"};
   std::string job_;
   std::unique_ptr<store::StoreServer> server_;

@@ -7,7 +7,9 @@
 namespace hora {
 namespace {
 
-Signature sum_of(std::uint64_t count) { return {Collective::allreduce, DataType::float32, ReduceOp::sum, Rank{0}, count}; }
+Signature sum_of(std::uint64_t count) {
+  return {Collective::allreduce, DataType::float32, ReduceOp::sum, Rank{0}, count};
+}
 
 Extent in_place(std::vector<float>& data) {
   auto* bytes = reinterpret_cast<std::byte*>(data.data());
@@ -15,13 +17,15 @@ Extent in_place(std::vector<float>& data) {
 }
 
 // What rank r adds: distinct powers of two, so that a sum names its contributors.
-float share(int rank) { return static_cast<float>(1 << rank); }
+float share(int rank) {
+  return static_cast<float>(1 << rank);
+}
 
 // Catch2's assertions are for one thread; ranks count what they see wrong instead.
 struct Checks {
   std::atomic<int> wrong{0};
-  void that(bool holds) {
-    if (!holds) ++wrong;
+  void that(bool holds, int line = __builtin_LINE()) {
+    if (!holds) ++wrong, std::fprintf(stderr, "wrong at line %d\n", line);
   }
 };
 

@@ -1,0 +1,38 @@
+// What the conformance suite runs over: every GroupTransport registers here, in one line of implementations.cc.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "hora/view.hpp"
+#include "interfaces/group_transport.h"
+
+namespace hora::conformance {
+
+// The ranks of one job. Groups may be used by one thread each, or all by one thread.
+class Job {
+ public:
+  virtual ~Job() = default;
+  // The group of the member that has `rank` in the founding view; in that view at first.
+  virtual GroupTransport& group(int rank) = 0;
+  // As if that member's process had died just now. Its group is not called again. `lose_in_flight`: what it has sent
+  // and nobody has received is lost with it, where that can happen.
+  virtual void stop(int rank, bool lose_in_flight) = 0;
+};
+
+struct Implementation {
+  const char* name;
+  std::unique_ptr<Job> (*make)(const View& founding);
+  int size_max;
+};
+
+std::span<const Implementation> implementations();
+
+// The founding view of a job of `size` ranks, with chunks so small that few bytes fill several.
+inline constexpr std::uint32_t kChunkBytes = 4096;
+View founding_view(int size);
+// The view of epoch + 1 without the member that had `rank` in `view`.
+View view_without(const View& view, MemberId member);
+
+}  // namespace hora::conformance

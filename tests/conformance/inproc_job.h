@@ -1,0 +1,12 @@
+// ScheduleGroup over the in-process transport.
+#pragma once
+
+#include <memory>
+
+#include "implementation.h"
+
+namespace hora::conformance {
+
+std::unique_ptr<Job> make_inproc_job(const View& founding);
+
+}  // namespace hora::conformance
