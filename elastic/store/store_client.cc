@@ -127,14 +127,13 @@ Result<EstablishedSocket> StoreClient::connect(TimePoint deadline) {
 }
 
 Result<EstablishedSocket> StoreClient::shake_hands(UniqueFd socket, TimePoint deadline) {
-  HORA_TRY(await(socket.get(), POLLOUT, deadline));
   HandshakingSocket handshake(std::move(socket), Handshake::Role::dialer,
                               HandshakeIdentity{"store", config_.job, MemberId(), Epoch()}, config_.secret);
   for (;;) {
+    HORA_TRY(await(handshake.fd(), handshake.poll_events(), deadline));
     const Status status = handshake.advance();
     if (status.ok()) return handshake.take();
     if (status.code() != StatusCode::try_again) return status;
-    HORA_TRY(await(handshake.fd(), POLLIN, deadline));
   }
 }
 

@@ -43,7 +43,7 @@
 namespace hora {
 
 namespace engine {
-class Engine;
+class Session;
 class Work;
 }  // namespace engine
 
@@ -183,7 +183,7 @@ class HORA_EXPORT Communicator {
   }
 
   // Negotiated front --------------------------------------------------------------------------------------------------
-  // A name stands for the same tensor on every rank; it can be in flight once at a time (a second submission throws
+  // A name stands for the same tensor on every rank; it can be in flight once at a time (a second submission fails with
   // invalid_argument). Submitting never waits for other ranks. A disagreement about a name (shape, dtype, operation,
   // root) fails it with `mismatch` on every rank, naming who said what; other names go on.
 
@@ -216,9 +216,9 @@ class HORA_EXPORT Communicator {
   void shutdown(std::chrono::milliseconds timeout = std::chrono::seconds(10));
 
  private:
-  explicit Communicator(std::unique_ptr<engine::Engine> engine);
+  explicit Communicator(std::unique_ptr<engine::Session> session);
   static void require_equal(std::size_t given, std::size_t wanted);
-  std::unique_ptr<engine::Engine> engine_;
+  std::unique_ptr<engine::Session> session_;
 };
 
 }  // namespace hora

@@ -1,6 +1,7 @@
 #include "base/handshaking_socket.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -26,6 +27,10 @@ HandshakingSocket::HandshakingSocket(UniqueFd socket, Handshake::Role role, Hand
       role_(role),
       handshake_(role, std::move(self), std::move(secret), new_nonce()),
       passed_fd_(passed_fd) {}
+
+short HandshakingSocket::poll_events() const noexcept {
+  return role_ == Handshake::Role::dialer && !started_ ? POLLOUT : POLLIN;
+}
 
 Status HandshakingSocket::advance() {
   if (role_ == Handshake::Role::dialer && !started_) {

@@ -24,10 +24,12 @@ class HandshakingSocket {
   HandshakingSocket(UniqueFd socket, Handshake::Role role, HandshakeIdentity self, std::string secret,
                     int passed_fd = -1);
 
-  // Does what can be done without waiting; call it when the socket is readable, and for a dialer once it is writable.
+  // Does what can be done without waiting; call it when the socket has what poll_events() asks for.
   // StatusCode::try_again: more must come. Anything else but ok: the peer is refused (and was told) or is gone.
   Status advance();
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+  // POLLOUT for a dialer that is not known to be connected, then POLLIN.
+  [[nodiscard]] short poll_events() const noexcept;
   [[nodiscard]] Handshake::Role role() const noexcept { return role_; }
   // Who the other end claims to be.
   [[nodiscard]] const HandshakeIdentity& peer() const noexcept { return handshake_.peer(); }

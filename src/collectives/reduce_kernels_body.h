@@ -4,12 +4,16 @@
 //
 // The same expressions work on a vector and on a single element (the tail), operations of IEEE 754 are correctly
 // rounded in both, and multiplications and additions are never contracted: so all variants give the same bits.
+#pragma once
+
 #include <cstddef>
 #include <cstdint>
 
 #if defined(__F16C__)
 #include <immintrin.h>
 #endif
+
+#include "hora/types.hpp"
 
 #define HORA_INLINE __attribute__((always_inline)) inline
 

@@ -2,6 +2,7 @@
 // results.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <memory>
@@ -31,6 +32,10 @@ class ScheduleGroup final : public GroupTransport {
   Step start(const Operation& operation) override;
   Step step(Channel channel) override;
   [[nodiscard]] int contributors(Channel channel) const override { return lane(channel).player.contributors(); }
+  // Whoever has ended an operation has seen all arrive at it, who had then ended the one before.
+  [[nodiscard]] std::uint64_t stable(Channel channel) const override {
+    return view_.size() == 1 ? lane(channel).done : std::max<std::uint64_t>(lane(channel).done, 1) - 1;
+  }
   [[nodiscard]] std::vector<Rank> missing(Channel channel) const override { return lane(channel).player.missing(); }
   [[nodiscard]] std::vector<Signature> signatures(Channel channel) const override {
     return lane(channel).player.retained_signatures();

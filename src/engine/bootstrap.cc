@@ -123,6 +123,9 @@ class Meeting {
 
   // Publishes this rank. Not empty: why it cannot be part of the job.
   Result<std::string> enter(const Founder& self) {
+    if (options_.rank < 0 || options_.rank >= options_.size)
+      return fmt::format("a rank was started with HORA_RANK={} and HORA_SIZE={}: ranks are 0 to {}", options_.rank,
+                         options_.size, options_.size - 1);
     const std::string size = fmt::format("{}", options_.size);
     auto first = store_.compare_and_swap(key("size"), std::nullopt, size);
     if (!first.ok()) return first.status();
@@ -194,9 +197,8 @@ class Meeting {
 
 Status validate(const Options& options, const Store* store) {
   if (options.size < 1) return {StatusCode::invalid_argument, fmt::format("HORA_SIZE is {}", options.size)};
-  if (options.rank < 0 || options.rank >= options.size)
-    return {StatusCode::invalid_argument, fmt::format("HORA_RANK is {}, but HORA_SIZE is {}: ranks are 0 to {}",
-                                                      options.rank, options.size, options.size - 1)};
+  if (options.size == 1 && options.rank != 0)
+    return {StatusCode::invalid_argument, fmt::format("HORA_RANK is {}, but HORA_SIZE is 1", options.rank)};
   if (options.min_size > static_cast<std::uint32_t>(options.size))
     return {StatusCode::invalid_argument,
             fmt::format("HORA_MIN_SIZE is {}, more than HORA_SIZE {}", options.min_size, options.size)};

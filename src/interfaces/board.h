@@ -2,6 +2,7 @@
 // response log. Not thread safe: whoever holds the engine's token calls it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -12,6 +13,8 @@ namespace hora {
 
 // Names a tensor within one view; given out by its coordinator, dense from 0.
 using TensorId = std::uint32_t;
+// Most tensors of one group.
+inline constexpr std::size_t kGroupTensorsMax = 256;
 
 class Board {
  public:

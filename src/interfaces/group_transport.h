@@ -62,6 +62,8 @@ class GroupTransport {
   // Members whose result the last ended operation contains: the divisor of an average. After a resume, of its last
   // unit.
   [[nodiscard]] virtual int contributors(Channel channel) const = 0;
+  // Operations up to here are known to be DONE at every member (STABLE); at most what is DONE here.
+  [[nodiscard]] virtual std::uint64_t stable(Channel channel) const = 0;
   // Ranks whose start of the active operation has not been seen here.
   [[nodiscard]] virtual std::vector<Rank> missing(Channel channel) const = 0;
   // What each rank said of the operation that ended in a mismatch, in rank order.

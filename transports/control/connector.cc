@@ -12,7 +12,6 @@
 namespace hora::control {
 namespace {
 
-using std::chrono::duration_cast;
 using std::chrono::milliseconds;
 
 // A stranger that connects and says nothing is dropped after this long. One of ours that was merely slow dials again.
@@ -44,8 +43,9 @@ Result<std::vector<Connection>> Connector::run(TimePoint deadline) {
     const std::string absent = missing();
     if (absent.empty()) break;
     if (now >= deadline)
-      return Status(StatusCode::timed_out, fmt::format("{} did not connect within {} ms (HORA_START_TIMEOUT_MS)",
-                                                       absent, duration_cast<milliseconds>(deadline - began).count()));
+      return Status(StatusCode::timed_out,
+                    fmt::format("{} did not connect within {} ms (HORA_START_TIMEOUT_MS)", absent,
+                                std::chrono::ceil<milliseconds>(deadline - began).count()));
     poll_until(next_timer());
     HORA_TRY(advance_ready(clock_.now()));
     if (someone_waits_) HORA_TRY(accept_waiting(clock_.now()));
@@ -100,7 +100,7 @@ void Connector::start(UniqueFd socket, std::optional<std::size_t> dialed, TimePo
 
 void Connector::poll_until(TimePoint until) {
   std::vector<pollfd> polled;
-  for (const Pending& pending : pending_) polled.push_back({pending.socket.fd(), POLLIN, 0});
+  for (const Pending& pending : pending_) polled.push_back({pending.socket.fd(), pending.socket.poll_events(), 0});
   polled.push_back({listener_.get(), POLLIN, 0});
   const auto wait = std::chrono::ceil<milliseconds>(until - clock_.now()).count();
   const int found = ::poll(polled.data(), polled.size(), static_cast<int>(std::clamp<std::int64_t>(wait, 0, 60'000)));

@@ -157,12 +157,19 @@ Step ShmGroup::move(ChannelState& state) {
 Step ShmGroup::finish(ChannelState& state, Step outcome) noexcept {
   state.phase = Phase::ended;
   state.outcome = outcome;
-  state.done = state.sequence;
   state.contributors = size_;
+  set_done(state, state.sequence);
   // The next flag line is written soon; peers read it last.
   __builtin_prefetch(
       &own_.lines().channels[static_cast<std::size_t>(state.channel)].flags[(state.sequence + 1) % kFlagSlots], 1);
   return outcome;
+}
+
+void ShmGroup::set_done(ChannelState& state, std::uint64_t sequence) noexcept {
+  state.done = sequence;
+  // Release: the result is in the targets when the word says so.
+  own_.lines().channels[static_cast<std::size_t>(state.channel)].done.value.store(sequence, std::memory_order_release);
+  doorbell_.published();
 }
 
 void ShmGroup::read_signatures(ChannelState& state) const {

@@ -34,6 +34,7 @@ class ShmGroup final : public GroupTransport {
   Step step(Channel channel) override;
 
   [[nodiscard]] int contributors(Channel channel) const override;
+  [[nodiscard]] std::uint64_t stable(Channel channel) const override;
   [[nodiscard]] std::vector<Rank> missing(Channel channel) const override;
   [[nodiscard]] std::vector<Signature> signatures(Channel channel) const override;
 
@@ -62,6 +63,7 @@ class ShmGroup final : public GroupTransport {
   Step arrive(ChannelState& state);
   Step move(ChannelState& state);
   Step finish(ChannelState& state, Step outcome) noexcept;
+  void set_done(ChannelState& state, std::uint64_t sequence) noexcept;
   void publish_flag(ChannelState& state) noexcept;
   void read_signatures(ChannelState& state) const;
   [[nodiscard]] bool still_in_view() const noexcept;

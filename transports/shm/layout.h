@@ -53,14 +53,15 @@ struct alignas(kStride) ProgressLine {
   std::atomic<std::uint64_t> gathered;  // chunks whose results were taken from every peer
 };
 
-struct ChannelLines {
-  std::array<FlagLine, kFlagSlots> flags;
-  ProgressLine progress;
-};
-
 template <typename T>
 struct alignas(kStride) Padded {
   std::atomic<T> value;
+};
+
+struct ChannelLines {
+  std::array<FlagLine, kFlagSlots> flags;
+  ProgressLine progress;
+  Padded<std::uint64_t> done;  // last operation that is DONE here; read by who waits for STABLE
 };
 
 struct alignas(kStride) RecordSlot {

@@ -1,0 +1,61 @@
+# A thin face: `make help` says what there is. The build itself is CMake's (CMakePresets.json).
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PREFIX ?= /usr/local
+MINUTES ?= 10
+ifneq ($(shell command -v ccache),)
+export CMAKE_CXX_COMPILER_LAUNCHER ?= ccache
+endif
+export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell nproc)
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-18s %s\n", $$1, $$2}'
+	@tests/run --list | sed 's/^/  make test-/'
+
+.PHONY: setup
+setup: ## installs the Debian packages that are missing
+	@scripts/setup build
+
+.PHONY: setup-test
+setup-test:
+	@scripts/setup build test
+
+.PHONY: build
+build: setup ## release build in build/release
+	@test -f build/release/build.ninja || cmake --preset release
+	@cmake --build --preset release
+
+.PHONY: demo
+demo: build ## trains on four processes while two of them are killed
+	@python3 examples/demo.py
+
+.PHONY: install
+install: build ## headers, library, hora, CMake package, pkg-config file: PREFIX=DIR
+	@cmake --install build/release --prefix $(PREFIX)
+
+.PHONY: test
+test: setup-test ## everything that needs no GPU; the suites run alone as:
+	@tests/run
+
+test-%: setup-test
+	@tests/run $*
+
+.PHONY: dev
+dev: setup-test
+	@test -f build/dev/build.ninja || cmake --preset dev
+	@cmake --build --preset dev
+
+.PHONY: soak
+soak: dev ## random SIGKILLs against running jobs: MINUTES=10
+	@python3 tests/processes/kill_test.py --minutes $(MINUTES)
+
+.PHONY: lint
+lint: setup-test ## layout, clang's lock analysis, clang-tidy
+	@scripts/setup lint
+	@scripts/lint
+
+.PHONY: gpu-test
+gpu-test: ## what needs a GPU
+	@echo "gpu-test: this version of hora has no GPU code to test"

@@ -1,0 +1,182 @@
+// What a caller's thread does: submit, drive while it waits, and see the new view before it returns. Also the
+// background thread, which drives what nobody waits for.
+#include <algorithm>
+
+#include "engine/driving.h"
+#include "engine/engine.h"
+
+namespace hora::engine {
+
+Outcome Engine::run_ordered(const Signature& signature, const Extent& extent) {
+  throw_if_fenced();
+  ordered_work_.reset();
+  ordered_work_.signature = signature;
+  ordered_work_.extent = extent;
+  if (signature.kind == Collective::broadcast) ordered_work_.root = root_of(signature);
+  take_token([] { return false; }, std::nullopt);
+  begin_ordered();
+  attended_ = &ordered_work_;
+  const auto done = [this] { return ordered_work_.done(); };
+  drive(done, std::nullopt);
+  release_token();
+  if (!done()) drive_until(done, &ordered_work_, std::nullopt);  // a view change came in between
+  adopt_view(ordered_work_.outcome.epoch);
+  if (!ordered_work_.status.ok()) throw Error(ordered_work_.status);
+  return ordered_work_.outcome;
+}
+
+Work* Engine::submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
+                     const Extent& extent, bool attended) {
+  throw_if_fenced();
+  Work* work = new_work();
+  work->name.assign(name);
+  work->signature = signature;
+  work->shape.assign(shape.begin(), shape.end());
+  work->extent = extent;
+  if (signature.kind == Collective::broadcast) work->root = root_of(signature);
+  unfinished_.fetch_add(1, std::memory_order_seq_cst);
+  if (interrupted_.load(std::memory_order_relaxed) == 0 && token_.try_acquire()) {
+    if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
+    accept(work);
+    drive_once();
+    token_.release();
+    if (!attended) hand_over();
+    return work;
+  }
+  {
+    const MutexLock lock(inbox_mutex_);
+    submitted_.push_back(work);
+    inbox_filled_.store(true, std::memory_order_seq_cst);  // seq_cst: see unattended_work() and sleep_unless()
+  }
+  wake_driver();
+  if (!attended) wake_background();
+  return work;
+}
+
+bool Engine::wait(Work& work, std::optional<Duration> timeout) {
+  const bool ended = drive_until([&work] { return work.done(); }, &work, timeout);
+  if (ended) adopt_view(work.outcome.epoch);
+  return ended;
+}
+
+void Engine::release(Work* work) noexcept {
+  // acq_rel: the last of the two sees all that the other did with it.
+  if (work->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  const MutexLock lock(inbox_mutex_);
+  free_works_.push_back(work);
+}
+
+Work* Engine::new_work() {
+  const MutexLock lock(inbox_mutex_);
+  if (free_works_.empty()) {
+    works_.push_back(std::make_unique<Work>(*this));
+    free_works_.reserve(works_.size());  // release() never allocates
+    free_works_.push_back(works_.back().get());
+  }
+  Work* work = free_works_.back();
+  free_works_.pop_back();
+  work->reset();
+  return work;
+}
+
+void Engine::flush() {
+  throw_if_fenced();
+  take_token([] { return false; }, std::nullopt);
+  std::uint64_t released[kChannelCount];
+  for (const Channel channel : kChannels)
+    released[static_cast<std::size_t>(channel)] = sequence(channel) - (execution(channel).active ? 1 : 0);
+  release_token();
+  const auto stable = [&] {
+    if (fenced_.load(std::memory_order_acquire)) return true;
+    return std::all_of(std::begin(kChannels), std::end(kChannels), [&](Channel channel) {
+      return transport_.stable(channel) >= released[static_cast<std::size_t>(channel)];
+    });
+  };
+  drive_until(stable, nullptr, std::nullopt);
+  throw_if_fenced();
+}
+
+void Engine::release_token() noexcept {
+  attended_ = nullptr;
+  token_.release();
+  hand_over();
+}
+
+void Engine::hand_over() noexcept {
+  if (waiting_.load(std::memory_order_seq_cst) > 0) {
+    turn_.fetch_add(1, std::memory_order_seq_cst);
+    futex_wake_all(turn_);
+  } else if (unattended_work()) {
+    wake_background();
+  }
+}
+
+void Engine::wake_driver() noexcept {
+  wake_word_.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake_all(wake_word_);
+}
+
+void Engine::wake_background() noexcept {
+  background_word_.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake_all(background_word_);
+}
+
+void Engine::on_view_change(std::function<void(const View&, const View&)> callback) {
+  const MutexLock lock(visible_mutex_);
+  callback_ = std::move(callback);
+}
+
+// Callers see the view in which their operation ended, which is the same one on every member.
+void Engine::adopt_view(Epoch epoch) {
+  if (epoch <= visible_->epoch) return;
+  std::shared_ptr<const View> before = visible_;
+  std::function<void(const View&, const View&)> callback;
+  {
+    const MutexLock lock(visible_mutex_);
+    while (!installed_.empty() && installed_.front()->epoch <= epoch) {
+      visible_ = std::move(installed_.front());
+      installed_.pop_front();
+    }
+    visible_rank_ = visible_->rank_of(self_).value_or(Rank{});
+    callback = callback_;
+  }
+  if (callback && visible_ != before) callback(*before, *visible_);
+}
+
+MemberId Engine::root_of(const Signature& signature) const {
+  const auto rank = static_cast<std::size_t>(signature.root.value);
+  return visible_->members.at(rank).id;
+}
+
+void Engine::throw_if_fenced() const {
+  if (fenced_.load(std::memory_order_acquire)) throw Error(fence_cause_);
+}
+
+void Engine::run_background() {
+  while (!fenced_.load(std::memory_order_acquire)) {
+    const std::uint32_t seen = background_word_.load(std::memory_order_seq_cst);
+    Duration nap = std::chrono::hours(1);
+    const auto relieved = [this] {
+      return !unattended_work() || callers_.load(std::memory_order_seq_cst) > 0 ||
+             fenced_.load(std::memory_order_acquire);
+    };
+    if (callers_.load(std::memory_order_seq_cst) == 0 && interrupted_.load(std::memory_order_seq_cst) == 0 &&
+        token_.try_acquire()) {
+      Ladder ladder(kUnattended);
+      while (!relieved() && interrupted_.load(std::memory_order_relaxed) == 0) {
+        if (drive_once())
+          ladder.restart();
+        else if (!ladder.climb())
+          sleep_unless(relieved, kLongestNap);
+      }
+      nap = check_patience();
+      token_.release();
+      if (waiting_.load(std::memory_order_seq_cst) > 0) hand_over();
+    } else if (unattended_work()) {
+      nap = kLongestNap;
+    }
+    futex_wait(background_word_, seen, nap);
+  }
+}
+
+}  // namespace hora::engine

@@ -1,0 +1,184 @@
+// The C++ facade: checks what the caller gave, and hands it to the engine.
+#include <fmt/format.h>
+
+#include "collectives/reduce_kernels.h"
+#include "engine/session.h"
+#include "hora/hora.hpp"
+
+namespace hora {
+
+namespace {
+
+constexpr std::uint64_t kCountLimit = std::uint64_t{1} << 40;
+
+[[noreturn]] void refuse(const std::string& text) {
+  throw Error(Status(StatusCode::invalid_argument, text));
+}
+
+void check_buffer(Collective kind, const void* memory, std::uint64_t count) {
+  if (count >= kCountLimit) refuse(fmt::format("{}: {} elements are more than 2^40 - 1", to_string(kind), count));
+  if (memory == nullptr && count > 0) refuse(fmt::format("{}: null buffer for {} elements", to_string(kind), count));
+}
+
+// Equal, or apart.
+void check_overlap(Collective kind, const void* in, std::uint64_t in_bytes, const void* out, std::uint64_t out_bytes) {
+  const auto first = reinterpret_cast<std::uintptr_t>(in);
+  const auto second = reinterpret_cast<std::uintptr_t>(out);
+  if (first != second && first < second + out_bytes && second < first + in_bytes)
+    refuse(fmt::format("{}: input and output overlap in part; give the same buffer or separate ones", to_string(kind)));
+}
+
+void check_reduction(DataType dtype, ReduceOp op) {
+  if (!collectives::is_supported(dtype, op))
+    refuse(fmt::format("allreduce: {} of {} is not defined; use sum, or a floating type", to_string(op),
+                       to_string(dtype)));
+}
+
+Extent extent_of(const void* source, void* target, std::uint64_t count, DataType dtype) {
+  return {static_cast<const std::byte*>(source), static_cast<std::byte*>(target), count * size_of(dtype)};
+}
+
+}  // namespace
+
+Handle& Handle::operator=(Handle&& other) noexcept {
+  if (this == &other) return *this;
+  if (work_ != nullptr) work_->engine.release(work_);
+  work_ = std::exchange(other.work_, nullptr);
+  return *this;
+}
+
+Handle::~Handle() {
+  if (work_ != nullptr) work_->engine.release(work_);
+}
+
+bool Handle::done() const noexcept {
+  return work_ == nullptr || work_->done();
+}
+
+Outcome Handle::wait() {
+  if (work_ == nullptr) refuse("wait() on a handle that stands for nothing");
+  work_->engine.wait(*work_, std::nullopt);
+  if (!work_->status.ok()) throw Error(work_->status);
+  return work_->outcome;
+}
+
+bool Handle::wait_for(std::chrono::nanoseconds timeout) {
+  if (work_ == nullptr) refuse("wait_for() on a handle that stands for nothing");
+  if (!work_->engine.wait(*work_, timeout)) return false;
+  if (!work_->status.ok()) throw Error(work_->status);
+  return true;
+}
+
+Communicator Communicator::init() {
+  auto options = Options::from_environment();
+  if (!options.ok()) throw Error(options.status());
+  return init(options.value());
+}
+
+Communicator Communicator::init(const Options& options) {
+  auto session = engine::Session::start(options);
+  if (!session.ok()) throw Error(session.status());
+  return Communicator(std::move(session).value());
+}
+
+Communicator::Communicator(std::unique_ptr<engine::Session> session) : session_(std::move(session)) {}
+Communicator::Communicator(Communicator&&) noexcept = default;
+Communicator& Communicator::operator=(Communicator&&) noexcept = default;
+Communicator::~Communicator() = default;
+
+int Communicator::rank() const noexcept {
+  return session_->engine().rank().value;
+}
+int Communicator::size() const noexcept {
+  return view().size();
+}
+Epoch Communicator::epoch() const noexcept {
+  return view().epoch;
+}
+const View& Communicator::view() const noexcept {
+  return session_->engine().view();
+}
+
+Outcome Communicator::allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op) {
+  check_buffer(Collective::allreduce, in, count);
+  check_buffer(Collective::allreduce, out, count);
+  check_reduction(dtype, op);
+  const Extent extent = extent_of(in, out, count, dtype);
+  check_overlap(Collective::allreduce, in, extent.bytes, out, extent.bytes);
+  return session_->engine().run_ordered({Collective::allreduce, dtype, op, Rank{0}, count}, extent);
+}
+
+Outcome Communicator::broadcast(void* data, std::uint64_t count, DataType dtype, int root) {
+  check_buffer(Collective::broadcast, data, count);
+  if (root < 0 || root >= size()) refuse(fmt::format("broadcast: root {} is not a rank of {}", root, size()));
+  return session_->engine().run_ordered({Collective::broadcast, dtype, ReduceOp::sum, Rank{root}, count},
+                                        extent_of(data, data, count, dtype));
+}
+
+Outcome Communicator::allgather(const void* in, void* out, std::uint64_t count, DataType dtype) {
+  check_buffer(Collective::allgather, in, count);
+  check_buffer(Collective::allgather, out, count);
+  const Extent extent = extent_of(in, out, count, dtype);
+  check_overlap(Collective::allgather, in, extent.bytes, out, extent.bytes * static_cast<std::uint64_t>(size()));
+  return session_->engine().run_ordered({Collective::allgather, dtype, ReduceOp::sum, Rank{0}, count}, extent);
+}
+
+Outcome Communicator::barrier() {
+  return session_->engine().run_ordered({Collective::barrier, DataType::uint8, ReduceOp::sum, Rank{0}, 0}, {});
+}
+
+Handle Communicator::allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op) {
+  check_buffer(Collective::allreduce, tensor.source, tensor.count);
+  check_buffer(Collective::allreduce, tensor.target, tensor.count);
+  check_reduction(tensor.dtype, op);
+  const Extent extent = extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype);
+  check_overlap(Collective::allreduce, tensor.source, extent.bytes, tensor.target, extent.bytes);
+  return Handle(session_->engine().submit(name, {Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count},
+                                          tensor.shape, extent, false));
+}
+
+Outcome Communicator::allreduce(std::string_view name, const Tensor& tensor, ReduceOp op) {
+  check_buffer(Collective::allreduce, tensor.source, tensor.count);
+  check_buffer(Collective::allreduce, tensor.target, tensor.count);
+  check_reduction(tensor.dtype, op);
+  const Extent extent = extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype);
+  check_overlap(Collective::allreduce, tensor.source, extent.bytes, tensor.target, extent.bytes);
+  return Handle(session_->engine().submit(name, {Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count},
+                                          tensor.shape, extent, true))
+      .wait();
+}
+
+Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor, int root) {
+  check_buffer(Collective::broadcast, tensor.target, tensor.count);
+  if (root < 0 || root >= size())
+    refuse(fmt::format("broadcast '{}': root {} is not a rank of {}", name, root, size()));
+  return Handle(session_->engine().submit(
+      name, {Collective::broadcast, tensor.dtype, ReduceOp::sum, Rank{root}, tensor.count}, tensor.shape,
+      extent_of(tensor.target, tensor.target, tensor.count, tensor.dtype), false));
+}
+
+Handle Communicator::allgather_async(std::string_view name, const Tensor& tensor) {
+  check_buffer(Collective::allgather, tensor.source, tensor.count);
+  check_buffer(Collective::allgather, tensor.target, tensor.count);
+  return Handle(session_->engine().submit(
+      name, {Collective::allgather, tensor.dtype, ReduceOp::sum, Rank{0}, tensor.count}, tensor.shape,
+      extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype), false));
+}
+
+void Communicator::on_view_change(std::function<void(const View& before, const View& after)> callback) {
+  session_->engine().on_view_change(std::move(callback));
+}
+
+void Communicator::flush() {
+  session_->engine().flush();
+}
+
+void Communicator::shutdown(std::chrono::milliseconds timeout) {
+  if (const Status status = session_->leave(timeout); !status.ok()) throw Error(status);
+}
+
+void Communicator::require_equal(std::size_t given, std::size_t wanted) {
+  if (given != wanted) refuse(fmt::format("buffers of {} and {} elements do not fit together", given, wanted));
+}
+
+}  // namespace hora

@@ -1,0 +1,268 @@
+// What the holder of the token does: start operations, step them, end them, and run the negotiation.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/driving.h"
+#include "engine/engine.h"
+
+namespace hora::engine {
+
+Engine::Engine(const EngineOptions& options, const View& view, MemberId self, GroupTransport& transport,
+               BoardFactory make_board, Messenger& messenger, const Clock& clock, const Log& log)
+    : options_(options),
+      self_(self),
+      transport_(transport),
+      make_board_(std::move(make_board)),
+      messenger_(messenger),
+      clock_(clock),
+      log_(log),
+      view_(view),
+      ordered_work_(*this),
+      visible_(std::make_shared<const View>(view)),
+      visible_rank_(*view.rank_of(self)) {
+  Execution& ordered = execution(Channel::ordered);
+  ordered.extents.resize(1);
+  ordered.works = {&ordered_work_};
+  renegotiate();
+}
+
+Engine::~Engine() = default;
+
+void Engine::begin_ordered() {
+  if (fenced_.load(std::memory_order_acquire)) return ordered_work_.finish(fence_cause_, {});
+  if (view_.epoch != visible_->epoch) {
+    if (Status bound = bind_ordered(); !bound.ok()) return ordered_work_.finish(std::move(bound), {view_.epoch, 0});
+  }
+  Execution& ordered = execution(Channel::ordered);
+  const std::uint64_t number = ++sequence(Channel::ordered);
+  if (!broken_sequences_.empty()) {
+    if (const auto broken = broken_sequences_.find(number); broken != broken_sequences_.end()) {
+      ordered_work_.finish(broken->second, {view_.epoch, 0});
+      broken_sequences_.erase(broken);
+      return;
+    }
+  }
+  ordered.extents[0] = ordered_work_.extent;
+  ordered.operation = {Channel::ordered, number, ordered_work_.signature, ordered.extents};
+  ordered.active = true;
+  if (const Step step = transport_.start(ordered.operation); step != Step::pending)
+    end_execution(Channel::ordered, step);
+}
+
+// The caller meant the view that it sees, and a newer one is installed. All members see the same view at this call (see
+// install()), so they all refuse it, or none; a refused call takes no number.
+Status Engine::bind_ordered() {
+  if (ordered_work_.signature.kind == Collective::allgather && view_.size() != visible_->size()) {
+    return {StatusCode::peer_failed, fmt::format("allgather: the job shrank from {} to {} members, so the result has "
+                                                 "another size than the call expects; see on_view_change()",
+                                                 visible_->size(), view_.size())};
+  }
+  return bind_root(ordered_work_);
+}
+
+// Roots are members, bound at submission; ranks are only their positions.
+Status Engine::bind_root(Work& work) const {
+  if (work.signature.kind != Collective::broadcast) return {};
+  const auto root = view_.rank_of(work.root);
+  if (!root)
+    return {StatusCode::peer_failed,
+            fmt::format("broadcast{}: its root is no longer a member (epoch {})",
+                        work.name.empty() ? "" : fmt::format(" '{}'", work.name), view_.epoch.value)};
+  work.signature.root = *root;
+  return {};
+}
+
+bool Engine::drive_once() {
+  bool moved = false;
+  if (inbox_filled_.load(std::memory_order_acquire)) moved = accept_inbox();
+  if (execution(Channel::ordered).active) moved |= step_channel(Channel::ordered);
+  if (!negotiated_.empty()) {
+    if (execution(Channel::negotiated).active) moved |= step_channel(Channel::negotiated);
+    moved |= drive_negotiation();
+  }
+  return moved;
+}
+
+bool Engine::step_channel(Channel channel) {
+  const Step step = transport_.step(channel);
+  if (step == Step::pending) return false;
+  end_execution(channel, step);
+  return true;
+}
+
+void Engine::end_execution(Channel channel, Step how) {
+  Execution& ended = execution(channel);
+  ended.active = false;
+  ended.expired = false;
+  ended.waiting_since.reset();
+  const Outcome outcome{view_.epoch, transport_.contributors(channel)};
+  const Status status = how == Step::done ? Status() : mismatch_of(channel);
+  if (channel == Channel::ordered) return ordered_work_.finish(status, outcome);
+  // The names are free before their callers know, since they may submit them again at once.
+  if (ended.from_negotiator) negotiator_->finish_execution();
+  for (Work* work : ended.works) finish(work, status, outcome);
+  ended.works.clear();
+}
+
+// The end of a negotiated work: its caller may reuse it as soon as it sees the end.
+void Engine::finish(Work* work, const Status& status, const Outcome& outcome) noexcept {
+  if (work->accepted) {
+    negotiated_[work->position] = negotiated_.back();
+    negotiated_[work->position]->position = work->position;
+    negotiated_.pop_back();
+    work->accepted = false;
+  }
+  unfinished_.fetch_sub(1, std::memory_order_seq_cst);
+  const bool attended = work == attended_;
+  work->finish(status, outcome);
+  release(work);
+  if (!attended && waiting_.load(std::memory_order_seq_cst) > 0) {
+    turn_.fetch_add(1, std::memory_order_seq_cst);
+    futex_wake_all(turn_);
+  }
+}
+
+bool Engine::drive_negotiation() {
+  negotiator_->poll();
+  bool moved = false;
+  if (negotiator_->has_actions()) {
+    apply_negotiation_actions();
+    moved = true;
+  }
+  while (!execution(Channel::negotiated).active) {
+    const negotiation::Execution* group = negotiator_->next_execution();
+    if (group == nullptr) break;
+    Execution& next = execution(Channel::negotiated);
+    next.works.clear();
+    for (const negotiation::EntryId entry : group->entries) next.works.push_back(by_entry_[entry]);
+    next.from_negotiator = true;
+    start_group(group->signature);
+    moved = true;
+  }
+  return moved;
+}
+
+// Starts the works of the negotiated execution as one operation.
+void Engine::start_group(const Signature& signature) {
+  Execution& group = execution(Channel::negotiated);
+  group.extents.clear();
+  for (const Work* work : group.works) group.extents.push_back(work->extent);
+  group.operation = {Channel::negotiated, ++sequence(Channel::negotiated), signature, group.extents};
+  group.active = true;
+  if (const Step step = transport_.start(group.operation); step != Step::pending)
+    end_execution(Channel::negotiated, step);
+}
+
+bool Engine::accept_inbox() {
+  std::vector<Work*> works;
+  std::deque<std::pair<MemberId, wire::Bytes>> messages;
+  {
+    const MutexLock lock(inbox_mutex_);
+    works.swap(submitted_);
+    messages.swap(messages_);
+    inbox_filled_.store(false, std::memory_order_seq_cst);
+  }
+  for (Work* work : works) accept(work);
+  for (auto& [from, message] : messages) {
+    const auto epoch = negotiation::epoch_of(message);
+    if (epoch && *epoch > view_.epoch)
+      early_messages_.emplace_back(from, std::move(message));
+    else
+      negotiator_->on_message(from, message, clock_.now());
+  }
+  if (negotiator_->has_actions()) apply_negotiation_actions();
+  return true;
+}
+
+void Engine::accept(Work* work) {
+  const Outcome nothing{view_.epoch, 0};
+  if (fenced_.load(std::memory_order_acquire)) return finish(work, fence_cause_, nothing);
+  if (const auto broken = broken_names_.find(work->name); broken != broken_names_.end()) {
+    finish(work, broken->second, nothing);
+    broken_names_.erase(broken);
+    return;
+  }
+  if (const Status bound = bind_root(*work); !bound.ok()) return finish(work, bound, nothing);
+  const auto entry = negotiator_->submit(work->name, work->signature, work->shape, clock_.now());
+  if (!entry.ok()) return finish(work, entry.status(), nothing);
+  work->accepted = true;
+  work->position = negotiated_.size();
+  negotiated_.push_back(work);
+  if (by_entry_.size() <= entry.value()) by_entry_.resize(entry.value() + 1);
+  by_entry_[entry.value()] = work;
+  if (negotiator_->has_actions()) apply_negotiation_actions();
+}
+
+void Engine::apply_negotiation_actions() {
+  negotiation::Actions actions = negotiator_->take_actions();
+  for (const auto& send : actions.sends) {
+    if (const Status status = messenger_.send(send.to, send.message); !status.ok())
+      log_(LogLevel::warn, "negotiation", "{}", status.message());
+  }
+  for (const auto& failure : actions.failures) finish(by_entry_[failure.entry], failure.status, {view_.epoch, 0});
+  for (const std::string& stall : actions.stalls) log_(LogLevel::warn, "negotiation", "{}", stall);
+}
+
+// Looks after operations that have waited for long, and returns when to look again. Called where a driver sleeps
+// anyway, so that the hot path reads no clock.
+Duration Engine::check_patience() {
+  const TimePoint now = clock_.now();
+  Duration next = std::chrono::hours(1);
+  for (const Channel channel : kChannels)
+    if (execution(channel).active) next = std::min(next, check_execution(channel, now));
+  if (auto deadline = negotiator_->next_deadline()) {
+    if (*deadline <= now) {
+      negotiator_->on_deadline(now);
+      if (negotiator_->has_actions()) apply_negotiation_actions();
+      deadline = negotiator_->next_deadline();
+    }
+    if (deadline) next = std::min(next, *deadline - now);
+  }
+  return std::max(next, Duration(std::chrono::milliseconds(1)));
+}
+
+Duration Engine::check_execution(Channel channel, TimePoint now) {
+  Execution& active = execution(channel);
+  if (!active.waiting_since) {
+    active.waiting_since = now;
+    active.warn_after = options_.stall_warning;
+  }
+  const Duration waited = now - *active.waiting_since;
+  const auto describe = [&] {
+    std::string missing;
+    for (const Rank rank : transport_.missing(channel))
+      missing += fmt::format("{}{}", missing.empty() ? "" : ", ", rank.value);
+    return fmt::format("{} {} #{} has waited {:.1f} s for rank {}",
+                       channel == Channel::ordered ? "ordered" : "negotiated",
+                       to_string(active.operation.signature.kind), active.operation.sequence,
+                       std::chrono::duration<double>(waited).count(), missing.empty() ? "?" : missing);
+  };
+  if (waited >= active.warn_after) {
+    log_(LogLevel::warn, "stall", "{}", describe());
+    active.warn_after *= 2;
+  }
+  if (waited >= options_.operation_timeout && !active.expired && requests_ != nullptr) {
+    active.expired = true;
+    requests_->request_view_change(Status(StatusCode::timed_out, describe() + " (HORA_OPERATION_TIMEOUT_MS)"));
+  }
+  const Duration deadline = active.expired ? Duration(std::chrono::hours(1)) : options_.operation_timeout;
+  return std::min(active.warn_after, deadline) - waited;
+}
+
+Status Engine::mismatch_of(Channel channel) const {
+  const Operation& operation = execution(channel).operation;
+  std::string said;
+  int rank = 0;
+  for (const Signature& signature : transport_.signatures(channel)) {
+    said += fmt::format("{}rank {} called {}", said.empty() ? "" : "; ", rank++, to_string(signature.kind));
+    if (signature.kind == Collective::allreduce) said += fmt::format(" {}", to_string(signature.op));
+    if (signature.kind == Collective::broadcast) said += fmt::format(" from rank {}", signature.root.value);
+    if (signature.kind != Collective::barrier)
+      said += fmt::format(" of {} {}", signature.count, to_string(signature.dtype));
+  }
+  return {StatusCode::mismatch,
+          fmt::format("operation #{} of this communicator differs between ranks: {}", operation.sequence, said)};
+}
+
+}  // namespace hora::engine

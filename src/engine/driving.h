@@ -1,0 +1,83 @@
+// How a thread gets the engine's token, drives with it, and waits while another one drives. Templates of Engine over
+// the condition that the thread waits for; included by the engine's own sources only.
+#pragma once
+
+#include <algorithm>
+
+#include "engine/engine.h"
+
+namespace hora::engine {
+
+inline constexpr Duration kLongestNap = std::chrono::seconds(1);  // what a lost wake-up would cost, at most
+inline constexpr Channel kChannels[] = {Channel::ordered, Channel::negotiated};
+
+// True once this thread holds the token; false when `done` holds, or the deadline passed, without it.
+template <typename Done>
+bool Engine::take_token(const Done& done, std::optional<TimePoint> deadline) {
+  if (interrupted_.load(std::memory_order_relaxed) == 0 && token_.try_acquire()) return true;
+  callers_.fetch_add(1, std::memory_order_seq_cst);
+  wake_driver();  // the background thread lets go for a caller
+  Ladder ladder(options_.crowded ? kCrowded : kAlone);
+  bool held = false;
+  while (!done() && !(deadline && clock_.now() >= *deadline)) {
+    if (interrupted_.load(std::memory_order_seq_cst) != 0) {
+      futex_wait(interrupted_, 1, deadline ? std::min(kLongestNap, *deadline - clock_.now()) : kLongestNap);
+      continue;
+    }
+    if ((held = token_.try_acquire())) break;
+    if (ladder.climb()) continue;
+    waiting_.fetch_add(1, std::memory_order_seq_cst);
+    const std::uint32_t seen = turn_.load(std::memory_order_seq_cst);
+    if (!done() && !token_.is_free())
+      futex_wait(turn_, seen, deadline ? std::min(kLongestNap, *deadline - clock_.now()) : kLongestNap);
+    waiting_.fetch_sub(1, std::memory_order_seq_cst);
+  }
+  callers_.fetch_sub(1, std::memory_order_seq_cst);
+  if (!held) hand_over();
+  return held;
+}
+
+// By the holder of the token, until `done`, an interruption or the deadline.
+template <typename Done>
+void Engine::drive(const Done& done, std::optional<TimePoint> deadline) {
+  Ladder ladder(options_.crowded ? kCrowded : kAlone);
+  std::uint32_t polls = 0;
+  while (!done() && interrupted_.load(std::memory_order_relaxed) == 0) {
+    if (drive_once()) {
+      ladder.restart();
+      continue;
+    }
+    if (deadline && ++polls % 64 == 0 && clock_.now() >= *deadline) return;
+    if (ladder.climb()) continue;
+    sleep_unless(done, deadline ? std::min(kLongestNap, *deadline - clock_.now()) : kLongestNap);
+    if (deadline && clock_.now() >= *deadline) return;
+  }
+}
+
+// Waits for `done`, driving whenever nobody else does. `own` is the work whose end this thread sees without being
+// woken.
+template <typename Done>
+bool Engine::drive_until(const Done& done, const Work* own, std::optional<Duration> timeout) {
+  std::optional<TimePoint> deadline;
+  if (timeout) deadline = clock_.now() + *timeout;
+  while (!done()) {
+    if (!take_token(done, deadline)) break;
+    attended_ = own;
+    drive(done, deadline);
+    release_token();
+    if (deadline && clock_.now() >= *deadline) break;
+  }
+  return done();
+}
+
+template <typename Done>
+void Engine::sleep_unless(const Done& done, Duration longest) {
+  transport_.begin_sleep();
+  // Read before the last look: whoever fills the inbox, interrupts or wants the token changes it afterwards.
+  const std::uint32_t seen = wake_word_.load(std::memory_order_seq_cst);
+  if (!drive_once() && !done() && interrupted_.load(std::memory_order_seq_cst) == 0)
+    transport_.sleep(wake_word_, seen, std::min(longest, check_patience()));
+  transport_.end_sleep();
+}
+
+}  // namespace hora::engine

@@ -1,0 +1,210 @@
+// The engine: what one process does for its job. Both fronts submit to it; whoever waits drives it.
+//
+// Reading order: calls.cc (what a caller's thread does), driver.cc (what a holder of the token does), recovery.cc (how
+// a view change interrupts and resumes it), then sentinel.h (who asks for that) and session.h (who builds it all).
+//
+// Threads. "Driven state" is touched only by the holder of the token. interrupt() takes the token from a driver within
+// one step. The hot path (an ordered call that nobody disturbs) makes no syscall, allocation, lock or log.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/log.h"
+#include "base/mutex.h"
+#include "base/wire.h"
+#include "engine/ladder.h"
+#include "engine/token.h"
+#include "engine/work.h"
+#include "hora/hora.hpp"
+#include "interfaces/board.h"
+#include "interfaces/clock.h"
+#include "interfaces/group_transport.h"
+#include "interfaces/messenger.h"
+#include "negotiation/negotiator.h"
+
+namespace hora::engine {
+
+struct EngineOptions {
+  Duration stall_warning;
+  Duration operation_timeout;
+  bool crowded = false;  // more local ranks than usable processors
+};
+
+// What the engine asks of the membership layer. Thread safe; never blocks.
+class ViewRequests {
+ public:
+  virtual ~ViewRequests() = default;
+  // An operation is older than the operation timeout: have its fate decided.
+  virtual void request_view_change(const Status& cause) = 0;
+};
+
+class Engine {
+ public:
+  // Makes the board of a view that the transport has entered. Empty: negotiation goes by messages.
+  using BoardFactory = std::function<std::unique_ptr<Board>(const View&)>;
+
+  // The references must outlive the engine. `self` is a member of `view`, the founding view.
+  Engine(const EngineOptions& options, const View& view, MemberId self, GroupTransport& transport,
+         BoardFactory make_board, Messenger& messenger, const Clock& clock, const Log& log);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // --- callers' threads. These throw Error.
+  Outcome run_ordered(const Signature& signature, const Extent& extent);
+  // The result has two references: the caller's, given back by release(), and the engine's. `attended`: the caller
+  // waits right away, so that no other thread need be woken.
+  Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
+               const Extent& extent, bool attended);
+  // False when `timeout` passed first. Does not throw for a failed work.
+  bool wait(Work& work, std::optional<Duration> timeout);
+  void release(Work* work) noexcept;
+  void flush();
+  void on_view_change(std::function<void(const View& before, const View& after)> callback);
+  // The view that the last call returned in.
+  [[nodiscard]] const View& view() const noexcept { return *visible_; }
+  [[nodiscard]] Rank rank() const noexcept { return visible_rank_; }
+
+  // --- the background thread
+  void run_background();
+
+  // --- the sentinel
+  void connect(ViewRequests& requests) noexcept { requests_ = &requests; }
+  void on_negotiation_message(MemberId from, std::span<const std::byte> message);
+  // Takes the token for good, until install() or fence(). What the report says is final until then.
+  [[nodiscard]] wire::Bytes freeze();
+  // Enters `next` as `verdict` (of decide()) says, and lets drivers go on. Freezes first where that was not done.
+  Status install(const View& next, std::span<const std::byte> verdict);
+  // Every pending and later operation fails with `cause`; run_background() returns.
+  void fence(const Status& cause);
+
+  // Merges the reports of frozen members into the verdict for all of them. Pure.
+  static wire::Bytes decide(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& reports);
+
+ private:
+  // The operation that a channel executes, and the works that wait for it, one for each extent.
+  struct Execution {
+    bool active = false;
+    Operation operation;
+    std::vector<Extent> extents;
+    std::vector<Work*> works;
+    std::optional<TimePoint> waiting_since;  // read only once a driver had to sleep
+    Duration warn_after{};
+    bool expired = false;
+    bool from_negotiator = false;
+  };
+
+  Execution& execution(Channel channel) noexcept { return executions_[static_cast<std::size_t>(channel)]; }
+  [[nodiscard]] const Execution& execution(Channel channel) const noexcept {
+    return executions_[static_cast<std::size_t>(channel)];
+  }
+  std::uint64_t& sequence(Channel channel) noexcept { return sequences_[static_cast<std::size_t>(channel)]; }
+
+  // calls.cc
+  template <typename Done>
+  bool take_token(const Done& done, std::optional<TimePoint> deadline);
+  template <typename Done>
+  void drive(const Done& done, std::optional<TimePoint> deadline);
+  template <typename Done>
+  bool drive_until(const Done& done, const Work* own, std::optional<Duration> timeout);
+  void release_token() noexcept;
+  void hand_over() noexcept;
+  void wake_driver() noexcept;
+  void wake_background() noexcept;
+  void adopt_view(Epoch epoch);
+  Status bind_ordered();
+  void throw_if_fenced() const;
+  Work* new_work();
+  [[nodiscard]] MemberId root_of(const Signature& signature) const;
+
+  // driver.cc: by the holder of the token
+  void begin_ordered();
+  bool drive_once();
+  bool step_channel(Channel channel);
+  void end_execution(Channel channel, Step how);
+  void finish(Work* work, const Status& status, const Outcome& outcome) noexcept;
+  bool drive_negotiation();
+  void start_group(const Signature& signature);
+  bool accept_inbox();
+  void accept(Work* work);
+  void apply_negotiation_actions();
+  template <typename Done>
+  void sleep_unless(const Done& done, Duration longest);
+  Duration check_patience();
+  Duration check_execution(Channel channel, TimePoint now);
+  [[nodiscard]] Status mismatch_of(Channel channel) const;
+  [[nodiscard]] Status bind_root(Work& work) const;
+  [[nodiscard]] bool unattended_work() const noexcept {
+    return inbox_filled_.load(std::memory_order_seq_cst) || unfinished_.load(std::memory_order_seq_cst) > 0;
+  }
+
+  // recovery.cc: by the sentinel, which holds the token then
+  [[nodiscard]] wire::Bytes report() const;
+  void break_operation(Channel channel, const ChannelVerdict& verdict, const std::vector<std::string>& group,
+                       StatusCode code);
+  void restart_group(std::uint64_t committed, const std::vector<std::string>& group);
+  void renegotiate();
+  void thaw() noexcept;
+
+  const EngineOptions options_;
+  const MemberId self_;
+  GroupTransport& transport_;
+  const BoardFactory make_board_;
+  Messenger& messenger_;
+  const Clock& clock_;
+  const Log& log_;
+  ViewRequests* requests_ = nullptr;
+
+  Token token_;
+  std::atomic<std::uint32_t> interrupted_{0};      // not 0: drivers let go of the token and stay away
+  std::atomic<std::uint32_t> wake_word_{0};        // changes when a driver that sleeps has something to look at
+  std::atomic<std::uint32_t> turn_{0};             // changes when those who wait for another driver should look again
+  std::atomic<std::uint32_t> waiting_{0};          // threads that sleep on turn_, or are about to
+  std::atomic<std::uint32_t> callers_{0};          // callers' threads that want the token
+  std::atomic<std::uint32_t> background_word_{0};  // changes when the background thread has something to look at
+  std::atomic<std::uint32_t> unfinished_{0};       // negotiated works that were submitted and have not ended
+  std::atomic<bool> fenced_{false};
+
+  // --- driven state
+  View view_;
+  Execution executions_[kChannelCount];
+  std::uint64_t sequences_[kChannelCount] = {};       // of the operation started last
+  std::map<std::uint64_t, Status> broken_sequences_;  // ordered operations that failed before they were called here
+  std::map<std::string, Status, std::less<>> broken_names_;  // named ones, likewise
+  std::unique_ptr<Board> board_;                             // of view_, as negotiator_
+  std::unique_ptr<negotiation::Negotiator> negotiator_;
+  std::vector<Work*> negotiated_;   // accepted and not ended
+  std::vector<Work*> by_entry_;     // the work of a negotiator's entry
+  const Work* attended_ = nullptr;  // the work whose own thread drives now
+  bool frozen_ = false;             // the sentinel holds the token
+  Work ordered_work_;
+
+  // --- on the way to the driver
+  Mutex inbox_mutex_;
+  std::vector<Work*> submitted_ GUARDED_BY(inbox_mutex_);
+  std::deque<std::pair<MemberId, wire::Bytes>> messages_ GUARDED_BY(inbox_mutex_);
+  std::vector<std::unique_ptr<Work>> works_ GUARDED_BY(inbox_mutex_);
+  std::vector<Work*> free_works_ GUARDED_BY(inbox_mutex_);
+  std::atomic<bool> inbox_filled_{false};
+  std::deque<std::pair<MemberId, wire::Bytes>> early_messages_;  // driven state: of a view not yet installed
+
+  // --- what callers see
+  Mutex visible_mutex_;
+  std::deque<std::shared_ptr<const View>> installed_ GUARDED_BY(visible_mutex_);  // after visible_, which shares them
+  std::shared_ptr<const View> visible_;  // of the last call that returned; changed by callers' threads only
+  Rank visible_rank_;
+  std::function<void(const View&, const View&)> callback_ GUARDED_BY(visible_mutex_);
+  Status fence_cause_;  // written once, before fenced_ is set
+};
+
+}  // namespace hora::engine

@@ -1,0 +1,53 @@
+// How to wait: spin while an answer is near, give the processor away where ranks outnumber processors, then sleep.
+#pragma once
+
+#include <sched.h>
+
+#include <cstdint>
+
+namespace hora::engine {
+
+inline void pause_processor() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Iterations on each rung before the next one.
+struct LadderShape {
+  std::uint32_t spins;
+  std::uint32_t yields;
+};
+inline constexpr LadderShape kAlone{20'000, 100};   // a processor for every local rank
+inline constexpr LadderShape kCrowded{30, 2'000};   // ranks share processors: a spin only delays the answer
+inline constexpr LadderShape kUnattended{200, 10};  // nobody waits: sleep soon
+
+class Ladder {
+ public:
+  explicit Ladder(const LadderShape& shape) noexcept : shape_(shape) {}
+
+  // Waits a little; false once it is time to sleep.
+  bool climb() noexcept {
+    if (steps_ < shape_.spins) {
+      ++steps_;
+      pause_processor();
+      return true;
+    }
+    if (steps_ < shape_.spins + shape_.yields) {
+      ++steps_;
+      sched_yield();
+      return true;
+    }
+    return false;
+  }
+  // Something moved: begin again at the bottom.
+  void restart() noexcept { steps_ = 0; }
+
+ private:
+  LadderShape shape_;
+  std::uint32_t steps_ = 0;
+};
+
+}  // namespace hora::engine

@@ -1,0 +1,276 @@
+// How a view change interrupts the engine and resumes it: freeze, report, install. Called by the sentinel.
+#include "collectives/recovery.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "engine/driving.h"
+#include "engine/engine.h"
+
+namespace hora::engine {
+
+namespace {
+
+// A member's promise: what its channels did, and the names in the group that its negotiated channel executes, so that
+// every survivor can execute (or fail) the same group.
+struct Report {
+  std::vector<ChannelReport> channels;
+  std::vector<std::string> group;
+};
+
+struct Verdict {
+  std::vector<ChannelVerdict> channels;
+  std::vector<std::string> group;      // of the negotiated operation after the committed ones; empty: nobody has it
+  bool timed_out[kChannelCount] = {};  // the broken operation expired
+};
+
+void encode(wire::Writer& out, const std::vector<std::string>& names) {
+  out.u32(static_cast<std::uint32_t>(names.size()));
+  for (const std::string& name : names) out.string(name);
+}
+
+std::vector<std::string> decode_names(wire::Reader& in) {
+  std::vector<std::string> names(in.count(4));
+  for (std::string& name : names) name = in.string();
+  return names;
+}
+
+std::optional<Report> decode_report(std::span<const std::byte> bytes) {
+  wire::Reader in(bytes);
+  auto channels = recovery::decode_reports(in.bytes());
+  Report report{{}, decode_names(in)};
+  if (!channels || !in.finished()) return std::nullopt;
+  report.channels = std::move(*channels);
+  return report;
+}
+
+wire::Bytes encode(const Verdict& verdict) {
+  wire::Writer out;
+  out.bytes(recovery::encode_verdicts(verdict.channels));
+  encode(out, verdict.group);
+  for (const bool expired : verdict.timed_out) out.boolean(expired);
+  return out.take();
+}
+
+std::optional<Verdict> decode_verdict(std::span<const std::byte> bytes) {
+  wire::Reader in(bytes);
+  auto channels = recovery::decode_verdicts(in.bytes());
+  Verdict verdict;
+  verdict.group = decode_names(in);
+  for (bool& expired : verdict.timed_out) expired = in.boolean();
+  if (!channels || !in.finished()) return std::nullopt;
+  verdict.channels = std::move(*channels);
+  return verdict;
+}
+
+}  // namespace
+
+wire::Bytes Engine::decide(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& reports) {
+  std::map<MemberId, std::vector<ChannelReport>> channels;
+  std::map<MemberId, Report> decoded;
+  for (const auto& [member, bytes] : reports) {
+    auto report = decode_report(bytes);
+    if (!report || !next.rank_of(member)) continue;
+    channels[member] = report->channels;
+    decoded[member] = std::move(*report);
+  }
+  Verdict verdict{recovery::decide(old, next, channels), {}, {}};
+  for (const auto& [member, report] : decoded) {
+    for (const Channel channel : kChannels) {
+      const auto index = static_cast<std::size_t>(channel);
+      const ChannelReport& said = report.channels[index];
+      if (said.done != verdict.channels[index].committed || !said.active) continue;
+      verdict.timed_out[index] |= said.expired;
+      if (channel == Channel::negotiated) verdict.group = report.group;
+    }
+  }
+  return encode(verdict);
+}
+
+wire::Bytes Engine::freeze() {
+  if (!frozen_) {
+    interrupted_.store(1, std::memory_order_seq_cst);
+    wake_driver();
+    token_.acquire();
+    frozen_ = true;
+  }
+  return report();
+}
+
+wire::Bytes Engine::report() const {
+  std::vector<ChannelReport> channels;
+  for (const Channel channel : kChannels) {
+    ChannelReport said = transport_.report(channel);
+    said.expired = execution(channel).active && execution(channel).expired;
+    channels.push_back(std::move(said));
+  }
+  std::vector<std::string> group;
+  if (execution(Channel::negotiated).active)
+    for (const Work* work : execution(Channel::negotiated).works) group.push_back(work->name);
+  wire::Writer out;
+  out.bytes(recovery::encode_reports(channels));
+  encode(out, group);
+  return out.take();
+}
+
+Status Engine::install(const View& next, std::span<const std::byte> bytes) {
+  if (fenced_.load(std::memory_order_acquire)) return {};
+  if (!frozen_) [[maybe_unused]]
+    const wire::Bytes unused = freeze();
+  const auto verdict = decode_verdict(bytes);
+  if (!verdict) return {StatusCode::internal, fmt::format("the verdict for epoch {} is malformed", next.epoch.value)};
+
+  transport_.install(next, verdict->channels);
+  // A committed operation was released in the old view elsewhere, so it ends in the old view here too: the view that
+  // callers see changes at the same operation on every member.
+  for (const Channel channel : kChannels) {
+    const Execution& behind = execution(channel);
+    if (behind.active && behind.operation.sequence <= verdict->channels[static_cast<std::size_t>(channel)].committed)
+      step_channel(channel);
+  }
+  view_ = next;
+  for (const Channel channel : kChannels) {
+    const auto index = static_cast<std::size_t>(channel);
+    const ChannelVerdict& fate = verdict->channels[index];
+    if (fate.next == Fate::broken)
+      break_operation(channel, fate, verdict->group,
+                      verdict->timed_out[index] ? StatusCode::timed_out : StatusCode::peer_failed);
+  }
+  const ChannelVerdict& negotiated = verdict->channels[static_cast<std::size_t>(Channel::negotiated)];
+  if (negotiated.next != Fate::broken) restart_group(negotiated.committed, verdict->group);
+  renegotiate();
+  {
+    const MutexLock lock(visible_mutex_);
+    installed_.push_back(std::make_shared<const View>(next));
+  }
+  thaw();
+  return {};
+}
+
+// The operation after the committed ones ends in the same error everywhere, also where it was not called yet.
+void Engine::break_operation(Channel channel, const ChannelVerdict& verdict, const std::vector<std::string>& group,
+                             StatusCode code) {
+  const std::uint64_t number = verdict.committed + 1;
+  const Status status(code, verdict.cause);
+  const Outcome nothing{view_.epoch, 0};
+  Execution& broken = execution(channel);
+  const bool was_active = broken.active;
+  broken.active = false;
+  broken.expired = false;
+  broken.waiting_since.reset();
+  if (channel == Channel::ordered) {
+    if (was_active)
+      ordered_work_.finish(status, nothing);
+    else
+      broken_sequences_.emplace(number, status);
+    return;
+  }
+  sequence(channel) = number;
+  broken.works.clear();
+  for (const std::string& name : group) {
+    const auto work =
+        std::find_if(negotiated_.begin(), negotiated_.end(), [&](const Work* w) { return w->name == name; });
+    if (work != negotiated_.end())
+      finish(*work, status, nothing);
+    else
+      broken_names_.insert_or_assign(name, status);
+  }
+}
+
+// The group that a survivor was executing is executed by all of them, first thing in the new view: it was ready
+// everywhere, so everybody has its tensors. What else the old log held binds nobody.
+void Engine::restart_group(std::uint64_t committed, const std::vector<std::string>& group) {
+  Execution& restarted = execution(Channel::negotiated);
+  restarted.from_negotiator = false;
+  if (restarted.active || group.empty()) return;
+  sequence(Channel::negotiated) = committed;
+  restarted.works.clear();
+  Signature signature;
+  for (const std::string& name : group) {
+    const auto work =
+        std::find_if(negotiated_.begin(), negotiated_.end(), [&](const Work* w) { return w->name == name; });
+    if (work == negotiated_.end()) {
+      log_(LogLevel::error, "recovery", "tensor '{}' was ready everywhere but is not pending here", name);
+      continue;
+    }
+    restarted.works.push_back(*work);
+    const std::uint64_t count = signature.count + (*work)->signature.count;
+    signature = (*work)->signature;
+    signature.count = count;
+  }
+  start_group(signature);
+}
+
+// Begins the negotiation of the installed view with everything that is pending here.
+void Engine::renegotiate() {
+  const TimePoint now = clock_.now();
+  negotiator_.reset();
+  board_ = make_board_ ? make_board_(view_) : nullptr;
+  negotiator_ = std::make_unique<negotiation::Negotiator>(
+      negotiation::NegotiatorOptions{options_.stall_warning, options_.operation_timeout}, view_, self_, board_.get());
+  by_entry_.clear();
+  const Execution& group = execution(Channel::negotiated);
+  std::vector<std::pair<Work*, Status>> refused;
+  for (Work* work : negotiated_) {
+    if (group.active && std::find(group.works.begin(), group.works.end(), work) != group.works.end()) continue;
+    if (Status bound = bind_root(*work); !bound.ok()) {
+      refused.emplace_back(work, std::move(bound));
+      continue;
+    }
+    const auto entry = negotiator_->submit(work->name, work->signature, work->shape, now);
+    if (!entry.ok()) {
+      refused.emplace_back(work, entry.status());
+      continue;
+    }
+    if (by_entry_.size() <= entry.value()) by_entry_.resize(entry.value() + 1);
+    by_entry_[entry.value()] = work;
+  }
+  for (auto& [work, status] : refused) finish(work, status, {view_.epoch, 0});
+  std::deque<std::pair<MemberId, wire::Bytes>> early;
+  early.swap(early_messages_);
+  for (auto& [from, message] : early) {
+    const auto epoch = negotiation::epoch_of(message);
+    if (epoch && *epoch > view_.epoch)
+      early_messages_.emplace_back(from, std::move(message));
+    else
+      negotiator_->on_message(from, message, now);
+  }
+  if (negotiator_->has_actions()) apply_negotiation_actions();
+}
+
+void Engine::thaw() noexcept {
+  frozen_ = false;
+  interrupted_.store(0, std::memory_order_seq_cst);
+  futex_wake_all(interrupted_);
+  token_.release();
+  hand_over();
+  wake_background();
+}
+
+void Engine::fence(const Status& cause) {
+  if (fenced_.load(std::memory_order_acquire)) return;
+  if (!frozen_) [[maybe_unused]]
+    const wire::Bytes unused = freeze();
+  fence_cause_ = cause;
+  fenced_.store(true, std::memory_order_seq_cst);  // seq_cst: submissions check it after they filled the inbox
+  const Outcome nothing{view_.epoch, 0};
+  if (execution(Channel::ordered).active) ordered_work_.finish(cause, nothing);
+  for (const Channel channel : kChannels) execution(channel).active = false;
+  execution(Channel::negotiated).works.clear();
+  while (!negotiated_.empty()) finish(negotiated_.back(), cause, nothing);
+  if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
+  thaw();
+}
+
+void Engine::on_negotiation_message(MemberId from, std::span<const std::byte> message) {
+  {
+    const MutexLock lock(inbox_mutex_);
+    messages_.emplace_back(from, wire::Bytes(message.begin(), message.end()));
+    inbox_filled_.store(true, std::memory_order_seq_cst);  // seq_cst: see unattended_work() and sleep_unless()
+  }
+  wake_driver();
+  wake_background();
+}
+
+}  // namespace hora::engine

@@ -1,0 +1,202 @@
+#include "engine/sentinel.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <utility>
+
+namespace hora::engine {
+
+namespace {
+
+wire::Bytes with_subject(Subject subject, std::span<const std::byte> message) {
+  wire::Bytes bytes;
+  bytes.reserve(message.size() + 1);
+  bytes.push_back(static_cast<std::byte>(subject));
+  bytes.insert(bytes.end(), message.begin(), message.end());
+  return bytes;
+}
+
+std::string describe(const View& view) {
+  return fmt::format("epoch {} with {} member{}", view.epoch.value, view.size(), view.size() == 1 ? "" : "s");
+}
+
+}  // namespace
+
+Status NegotiationLink::send(MemberId to, std::span<const std::byte> message) {
+  return mesh_.send(to, with_subject(Subject::negotiation, message));
+}
+
+Sentinel::Sentinel(elastic::MembershipOptions options, MemberId self, const View& founding, Engine& engine,
+                   control::Mesh& mesh, shm::Segment& own, std::map<MemberId, LocalPeer> peers, const Clock& clock,
+                   const Log& log)
+    : self_(self),
+      engine_(engine),
+      mesh_(mesh),
+      own_(own),
+      clock_(clock),
+      log_(log),
+      peers_(std::move(peers)),
+      membership_(std::move(options), self, founding, self.value, clock.now()) {}
+
+void Sentinel::run(shm::LivenessWatcher& watcher) {
+  watcher_ = &watcher;
+  watch_members(membership_.view());
+  for (const auto& [member, peer] : peers_) {
+    if (!peer.pidfd) continue;
+    if (const Status status = mesh_.watch(peer.pidfd.get()); !status.ok())
+      log_(LogLevel::warn, "sentinel", "cannot watch the process of member {:x}: {}", member.value, status.message());
+  }
+  execute_actions();
+  while (!finished() && !stopping_.load(std::memory_order_acquire)) {
+    const auto deadline = membership_.next_deadline();
+    mesh_.run_once(deadline, *this);
+    accept_inbox();
+    if (const TimePoint now = clock_.now(); deadline && now >= *deadline) membership_.on_deadline(now);
+    execute_actions();
+  }
+  finished_.store(1, std::memory_order_release);  // release: whoever sees the end sees what led to it
+  futex_wake_all(finished_);
+}
+
+bool Sentinel::wait_finished(Duration timeout) const {
+  const TimePoint deadline = clock_.now() + timeout;
+  for (TimePoint now = clock_.now(); !finished() && now < deadline; now = clock_.now())
+    futex_wait(finished_, 0, deadline - now);
+  return finished();
+}
+
+template <typename Change>
+void Sentinel::post(Change&& change) {
+  {
+    const MutexLock lock(mutex_);
+    change(inbox_);
+  }
+  mesh_.wake();
+}
+
+void Sentinel::leave() {
+  post([](Inbox& inbox) { inbox.leave = true; });
+}
+
+void Sentinel::stop() {
+  stopping_.store(true, std::memory_order_release);
+  mesh_.wake();
+}
+
+void Sentinel::request_view_change(const Status& cause) {
+  post([&](Inbox& inbox) { inbox.change_requests.push_back(cause); });
+}
+
+void Sentinel::on_peer_died(MemberId member) {
+  post([&](Inbox& inbox) { inbox.died.push_back(member); });
+}
+
+void Sentinel::on_self_marked() {
+  post([](Inbox& inbox) { inbox.self_marked = true; });
+}
+
+void Sentinel::accept_inbox() {
+  Inbox inbox;
+  {
+    const MutexLock lock(mutex_);
+    inbox = std::exchange(inbox_, {});
+  }
+  for (const MemberId member : inbox.died) certain_death(member);
+  for (Status& cause : inbox.change_requests) membership_.request_view_change(std::move(cause), clock_.now());
+  if (inbox.leave) membership_.leave(clock_.now());
+  if (inbox.self_marked) {
+    execute(elastic::Fence{Status(StatusCode::fenced,
+                                  "the thread that holds this rank's liveness word ended, so the "
+                                  "others take this rank for dead")});
+  }
+}
+
+void Sentinel::certain_death(MemberId member) {
+  const auto peer = peers_.find(member);
+  std::optional<wire::Bytes> record;
+  if (peer != peers_.end()) record = peer->second.segment->read_record();
+  membership_.on_certain_death(member, std::move(record), clock_.now());
+}
+
+void Sentinel::on_message(MemberId from, std::span<const std::byte> message) {
+  if (message.empty()) return;
+  const auto body = message.subspan(1);
+  switch (static_cast<Subject>(message[0])) {
+    case Subject::membership: return membership_.on_message(from, body, clock_.now());
+    case Subject::negotiation: return engine_.on_negotiation_message(from, body);
+  }
+  log_(LogLevel::warn, "sentinel", "member {:x} sent a message of unknown subject {}", from.value,
+       std::to_integer<int>(message[0]));
+}
+
+void Sentinel::on_link_down(MemberId peer) {
+  membership_.on_link_down(peer, clock_.now());
+}
+
+void Sentinel::on_readable(int fd) {
+  mesh_.unwatch(fd);  // a process ends once
+  for (const auto& [member, peer] : peers_)
+    if (peer.pidfd.get() == fd) return certain_death(member);
+}
+
+void Sentinel::execute_actions() {
+  for (auto actions = membership_.take_actions(); !actions.empty(); actions = membership_.take_actions())
+    for (const elastic::Action& action : actions) std::visit([this](const auto& one) { execute(one); }, action);
+}
+
+void Sentinel::execute(const elastic::Freeze& action) {
+  membership_.on_report(action.epoch, engine_.freeze(), clock_.now());
+}
+
+void Sentinel::execute(const elastic::Persist& action) {
+  if (const Status status = own_.write_record(action.record); !status.ok())
+    log_(LogLevel::error, "sentinel", "cannot persist: {}", status.message());
+}
+
+void Sentinel::execute(const elastic::Send& action) {
+  // A full queue closes the link, and the machine learns of that; nothing else is lost here.
+  if (const Status status = mesh_.send(action.to, with_subject(Subject::membership, action.message)); !status.ok())
+    log_(LogLevel::warn, "sentinel", "{}", status.message());
+}
+
+void Sentinel::execute(const elastic::Install& action) {
+  for (const elastic::Departure& departure : action.departures)
+    log_(departure.left ? LogLevel::info : LogLevel::warn, "elastic", "member {:x} is gone: {}", departure.member.value,
+         departure.cause);
+  if (const Status status = engine_.install(action.next, action.verdict); !status.ok())
+    return execute(elastic::Fence{status});
+  log_(LogLevel::info, "elastic", "entered {}", describe(action.next));
+  watch_members(action.next);
+  if (action.next.size() < static_cast<int>(action.next.config.min_size)) {
+    execute(elastic::Fence{
+        Status(StatusCode::peer_failed,
+               fmt::format("{} left, fewer than the {} that the job needs (HORA_MIN_SIZE, hora run --min-np)",
+                           action.next.size(), action.next.config.min_size))});
+  }
+}
+
+void Sentinel::execute(const elastic::Fence& action) {
+  if (action.cause.code() != StatusCode::shut_down)
+    log_(LogLevel::error, "elastic", "this rank stops: {}", action.cause.message());
+  engine_.fence(action.cause);
+  stopping_.store(true, std::memory_order_release);
+}
+
+void Sentinel::execute(const elastic::Kill& action) {
+  const auto peer = peers_.find(action.suspect);
+  if (peer == peers_.end() || !peer->second.pidfd) return;
+  log_(LogLevel::warn, "elastic", "killing member {:x}, which has been silent for too long", action.suspect.value);
+  syscall(SYS_pidfd_send_signal, peer->second.pidfd.get(), SIGKILL, nullptr, 0);
+}
+
+void Sentinel::watch_members(const View& view) {
+  std::vector<std::shared_ptr<const shm::Segment>> segments;
+  for (const Member& member : view.members)
+    if (const auto peer = peers_.find(member.id); peer != peers_.end()) segments.push_back(peer->second.segment);
+  watcher_->set_peers(std::move(segments));
+}
+
+}  // namespace hora::engine

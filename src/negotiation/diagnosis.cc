@@ -1,0 +1,60 @@
+#include "negotiation/diagnosis.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "negotiation/messages.h"
+
+namespace hora::negotiation {
+namespace {
+
+constexpr std::size_t kReportsShownMax = 8;
+
+// "rank 3", "ranks 0, 2".
+std::string name_ranks(std::span<const Rank> ranks) {
+  std::vector<std::int32_t> values;
+  values.reserve(ranks.size());
+  for (const Rank rank : ranks) values.push_back(rank.value);
+  return fmt::format("{} {}", ranks.size() == 1 ? "rank" : "ranks", fmt::join(values, ", "));
+}
+
+std::string limited(std::string text) {
+  if (text.size() > kTextBytesMax) text.resize(kTextBytesMax);
+  return text;
+}
+
+}  // namespace
+
+std::string describe_mismatch(std::string_view name, std::span<const Request* const> requests) {
+  std::string text = fmt::format("tensor '{}': ranks disagree:", name);
+  std::vector<bool> named(requests.size());
+  for (std::size_t first = 0; first < requests.size(); ++first) {
+    if (named[first]) continue;
+    std::vector<Rank> ranks;
+    for (std::size_t rank = first; rank < requests.size(); ++rank) {
+      if (*requests[rank] != *requests[first]) continue;
+      named[rank] = true;
+      ranks.push_back(Rank{static_cast<std::int32_t>(rank)});
+    }
+    text += fmt::format("{} {} {}", first == 0 ? "" : ";", name_ranks(ranks), to_string(*requests[first]));
+  }
+  return limited(std::move(text));
+}
+
+std::string describe_wait(std::string_view name, const Request& request, std::span<const Rank> submitted,
+                          std::span<const Rank> missing, Duration waited) {
+  const double seconds = std::chrono::duration<double>(waited).count();
+  return limited(fmt::format("tensor '{}' ({}): submitted by {}, not by {}, for {:.1f} s", name, to_string(request),
+                             name_ranks(submitted), name_ranks(missing), seconds));
+}
+
+std::string join_reports(std::span<const std::string> reports) {
+  const auto shown = reports.first(std::min(reports.size(), kReportsShownMax));
+  std::string text = fmt::format("{}", fmt::join(shown, "; "));
+  if (shown.size() < reports.size()) text += fmt::format("; and {} tensors more", reports.size() - shown.size());
+  return limited(std::move(text));
+}
+
+}  // namespace hora::negotiation

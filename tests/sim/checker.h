@@ -1,0 +1,42 @@
+// The laws that are seen only from outside: one view for each epoch, one outcome for each operation on all who survive.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/wire.h"
+#include "hora/view.hpp"
+#include "sim/data_plane.h"
+
+namespace hora::sim {
+
+class Checker {
+ public:
+  explicit Checker(std::function<void(const std::string&)> violation) : violation_(std::move(violation)) {}
+
+  // `node` goes from the view of `before` to `next`.
+  void entered(int node, Epoch before, const View& next, const wire::Bytes& verdict);
+  // ... and has finished what that install committed: from here on all members of it have the same past.
+  void settled(int node, Epoch epoch, const DataPlane& data);
+  // At the end, two survivors.
+  void same_past(int node, const DataPlane& data, int other, const DataPlane& other_data);
+
+  [[nodiscard]] std::size_t views() const { return views_.size(); }
+
+ private:
+  using Past = std::array<std::vector<Outcome>, kChannelCount>;
+  static Past past_of(const DataPlane& data);
+
+  std::function<void(const std::string&)> violation_;
+  struct Installed {
+    View view;
+    wire::Bytes verdict;
+  };
+  std::map<Epoch, Installed> views_;
+  std::map<Epoch, Past> pasts_;
+};
+
+}  // namespace hora::sim

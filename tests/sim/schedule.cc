@@ -1,0 +1,168 @@
+// The course of one schedule: faults while laws are checked, then none and everything must come to an end.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "sim/cluster.h"
+
+namespace hora::sim {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr Duration kFaultTime = seconds(3);     // faults begin within this time
+constexpr Duration kSettleTime = seconds(120);  // after the last fault; far more than any deadline adds up to
+
+}  // namespace
+
+int Cluster::other_than(int index) {
+  return static_cast<int>(
+      (static_cast<std::uint64_t>(index) + 1 + random_.below(static_cast<std::uint64_t>(swarm_.size) - 1)) %
+      static_cast<std::uint64_t>(swarm_.size));
+}
+
+void Cluster::plan_faults() {
+  const auto any_node = [this] { return static_cast<int>(random_.below(static_cast<std::uint64_t>(swarm_.size))); };
+  inner_.node = any_node();
+  inner_.channel = static_cast<Channel>(random_.below(kChannelCount));
+  inner_.sequence = 1 + random_.below(std::min<std::uint64_t>(swarm_.operations - 1, 4));
+  inner_.steps = random_.below(swarm_.chunked_percent > 0 ? 30 : 4);
+  for (int fault = 0; fault < swarm_.faults; ++fault) {
+    const FaultKind kind = swarm_.kinds[random_.below(swarm_.kinds.size())];
+    events_.after(draw(kFaultTime), [this, kind, index = any_node()] { inject(kind, index); });
+  }
+}
+
+void Cluster::before_step(int index, Channel channel) {
+  if (!inner_.pending || channel != inner_.channel) return;
+  if (!node(inner_.node).running()) inner_.node = index;  // another fault came first
+  if (index != inner_.node) return;
+  const std::uint64_t current = node(index).data().done(channel) + 1;
+  // Few steps may come before the operation ends: then it strikes at a step of the next one.
+  if (current < inner_.sequence || (current == inner_.sequence && inner_.steps-- > 0)) return;
+  inner_.pending = false;
+  const FaultKind kind = swarm_.kinds[random_.below(swarm_.kinds.size())];
+  inject(kind == FaultKind::leave ? FaultKind::crash : kind, index);  // nobody leaves inside an operation
+}
+
+void Cluster::inject(FaultKind kind, int index) {
+  if (!node(index).running()) return;
+  trace(index, fmt::format("fault {}", to_string(kind)));
+  for (int each = 0; each < swarm_.size; ++each)
+    if (node(each).running() && node(each).in_operation()) summary_.fault_inside_operation = true;
+  const auto heal_later = [this](int from, int to, Duration duration) {
+    network_.cut(from, to);
+    events_.after(duration, [this, from, to] { network_.heal(from, to); });
+  };
+  switch (kind) {
+    case FaultKind::crash: return node(index).crash();
+    case FaultKind::crash_proposing:
+      node(index).crash_after(1 + static_cast<int>(random_.below(4 * static_cast<std::uint64_t>(swarm_.size))));
+      return node(index).request_view_change();
+    case FaultKind::pause: return node(index).pause(milliseconds(50) + draw(seconds(8)));
+    case FaultKind::request: return node(index).request_view_change();
+    case FaultKind::leave: return leave_when_idle(index);
+    case FaultKind::reset:
+      if (swarm_.size > 1) network_.reset(index, other_than(index));
+      return;
+    case FaultKind::cut:
+      if (swarm_.size > 1) heal_later(index, other_than(index), draw(seconds(8)));
+      return;
+    case FaultKind::partition: {
+      const std::uint64_t side = random_.next();
+      const Duration duration = draw(seconds(15));
+      for (int from = 0; from < swarm_.size; ++from)
+        for (int to = 0; to < swarm_.size; ++to)
+          if ((side >> from & 1) != (side >> to & 1)) heal_later(from, to, duration);
+      return;
+    }
+  }
+}
+
+void Cluster::leave_when_idle(int index) {
+  if (!node(index).running() || node(index).leaving()) return;
+  if (!node(index).in_operation() && !node(index).paused()) return node(index).leave();
+  events_.after(milliseconds(1), [this, index] { leave_when_idle(index); });
+}
+
+bool Cluster::settled() const {
+  for (const auto& each : nodes_) {
+    if (!each->running()) continue;
+    if (each->paused() || each->leaving() || !each->work_done()) return false;
+    for (const auto& other : nodes_)
+      if (other->running() && other->view() != each->view()) return false;
+    for (const Member& member : each->view().members)
+      if (!node(static_cast<int>(member.id.value)).running()) return false;
+  }
+  return true;
+}
+
+void Cluster::check_end() {
+  if (!summary_.fault_inside_operation) violation("the schedule had no fault inside an operation");
+  const Node* first = nullptr;
+  int first_index = 0;
+  for (int index = 0; index < swarm_.size; ++index) {
+    if (!node(index).running()) continue;
+    ++summary_.survivors;
+    if (first == nullptr) {
+      first = &node(index);
+      first_index = index;
+    } else {
+      checker_.same_past(first_index, first->data(), index, node(index).data());
+    }
+  }
+  summary_.views = checker_.views();
+}
+
+std::string Cluster::describe_unsettled() const {
+  std::string text = "it does not settle:";
+  for (int index = 0; index < swarm_.size; ++index) {
+    const Node& each = node(index);
+    if (!each.running()) continue;
+    text += fmt::format(" node {} in {}, done {} and {}{};", index, elastic::to_string(each.view()),
+                        each.data().done(Channel::ordered), each.data().done(Channel::negotiated),
+                        each.in_operation() ? ", in an operation" : "");
+  }
+  return text;
+}
+
+void Cluster::run_until(const std::function<bool()>& reached) {
+  TimePoint look = now();
+  while (summary_.violation.empty() && events_.run_next()) {
+    if (now() < look) continue;
+    look = now() + milliseconds(50);
+    if (reached()) return;
+  }
+}
+
+Summary Cluster::run() {
+  if (verbose_) std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed_), swarm_.describe().c_str());
+  for (const auto& each : nodes_) each->boot();
+  plan_faults();
+
+  // Every fault has struck and healed by then; what was paused has woken.
+  const TimePoint calm = now() + kFaultTime + seconds(16);
+  run_until([&] { return now() >= calm; });
+  inner_.pending = false;
+  faults_ended_ = now();
+  const TimePoint limit = now() + kSettleTime;
+  run_until([&] { return settled() || now() >= limit; });
+  if (summary_.violation.empty() && !settled()) violation(describe_unsettled());
+  check_end();
+  if (swarm_.all_leave_at_the_end && summary_.violation.empty()) {
+    for (int index = 0; index < swarm_.size; ++index)
+      events_.after(draw(milliseconds(50)), [this, index] { leave_when_idle(index); });
+    const TimePoint end = now() + kSettleTime;
+    const auto all_left = [this] {
+      return std::none_of(nodes_.begin(), nodes_.end(), [](const auto& each) { return each->running(); });
+    };
+    run_until([&] { return all_left() || now() >= end; });
+    if (!all_left()) violation("not everybody could leave");
+  }
+  return summary_;
+}
+
+}  // namespace hora::sim

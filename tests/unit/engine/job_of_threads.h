@@ -1,0 +1,86 @@
+// A job whose ranks are threads of the test, over one mapping of each segment: what a thread sanitizer can see.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/log.h"
+#include "base/mutex.h"
+#include "elastic/store/store_server.h"
+#include "engine/session.h"
+#include "engine/system_clock.h"
+
+namespace hora::test {
+
+class SharedSegments final : public engine::SegmentSource {
+ public:
+  Result<std::unique_ptr<shm::Segment>> create(MemberId owner, const shm::SegmentLayout& layout) override {
+    auto segment = engine::SegmentSource::create(owner, layout);
+    if (segment.ok()) {
+      const MutexLock lock(mutex_);
+      own_[owner] = segment.value().get();
+    }
+    return segment;
+  }
+  Result<std::unique_ptr<shm::Segment>> attach(UniqueFd, MemberId owner, const shm::SegmentLayout&) override {
+    const MutexLock lock(mutex_);
+    return shm::Segment::attach_in_process(*own_.at(owner));
+  }
+
+ private:
+  Mutex mutex_;
+  std::map<MemberId, shm::Segment*> own_ GUARDED_BY(mutex_);
+};
+
+class JobOfThreads {
+ public:
+  explicit JobOfThreads(int size) : size_(size) {
+    static int jobs = 0;
+    job_ = "threads-" + std::to_string(getpid()) + "-" + std::to_string(++jobs);
+    auto server = store::StoreServer::start({"unix:@" + job_, job_, "secret"}, clock_, log_);
+    server_ = std::move(server).value();
+  }
+
+  Options options(int rank) const {
+    Options options;
+    options.rank = rank;
+    options.size = size_;
+    options.job = job_;
+    options.secret = "secret";
+    options.store = server_->address();
+    return options;
+  }
+
+  // Runs `body(session, rank)` on a thread for each rank. The sessions end together: a segment of one thread is mapped by
+  // all of them.
+  void run(const std::function<void(engine::Session&, int rank)>& body,
+           const std::function<void(Options&)>& adjust = [](Options&) {}) {
+    std::vector<std::unique_ptr<engine::Session>> sessions(static_cast<std::size_t>(size_));
+    std::vector<std::thread> threads;
+    for (int rank = 0; rank < size_; ++rank) {
+      threads.emplace_back([&, rank] {
+        Options mine = options(rank);
+        adjust(mine);
+        auto session = engine::Session::start(mine, segments_);
+        if (!session.ok()) throw Error(session.status());
+        sessions[static_cast<std::size_t>(rank)] = std::move(session).value();
+        body(*sessions[static_cast<std::size_t>(rank)], rank);
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+  }
+
+ private:
+  const int size_;
+  engine::SystemClock clock_;
+  Log log_{LogLevel::warn, "test"};
+  std::string job_;
+  std::unique_ptr<store::StoreServer> server_;
+  SharedSegments segments_;
+};
+
+}  // namespace hora::test

@@ -1,0 +1,137 @@
+// The engine over shared memory, with ranks as threads: both fronts, and members that leave.
+#include <catch2/catch.hpp>
+#include <numeric>
+
+#include "job_of_threads.h"
+
+namespace hora {
+namespace {
+
+Signature sum_of(std::uint64_t count) { return {Collective::allreduce, DataType::float32, ReduceOp::sum, Rank{0}, count}; }
+
+Extent in_place(std::vector<float>& data) {
+  auto* bytes = reinterpret_cast<std::byte*>(data.data());
+  return {bytes, bytes, data.size() * sizeof(float)};
+}
+
+// What rank r adds: distinct powers of two, so that a sum names its contributors.
+float share(int rank) { return static_cast<float>(1 << rank); }
+
+// Catch2's assertions are for one thread; ranks count what they see wrong instead.
+struct Checks {
+  std::atomic<int> wrong{0};
+  void that(bool holds) {
+    if (!holds) ++wrong;
+  }
+};
+
+TEST_CASE("ordered_allreduce_of_all_sizes") {
+  const int size = GENERATE(1, 2, 3, 4);
+  Checks check;
+  test::JobOfThreads job(size);
+  job.run([&](engine::Session& session, int rank) {
+    for (const std::size_t count : {0, 1, 7, 100, 5000, 300'000}) {
+      std::vector<float> data(count, share(rank));
+      const Outcome outcome = session.engine().run_ordered(sum_of(count), in_place(data));
+      check.that(outcome.contributors == size);
+      check.that(std::all_of(data.begin(), data.end(), [&](float x) { return x == share(size) - 1; }));
+    }
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
+TEST_CASE("named_tensors_in_any_order_meet") {
+  constexpr int kSize = 3, kTensors = 20, kRounds = 10;
+  Checks check;
+  test::JobOfThreads job(kSize);
+  job.run([&](engine::Session& session, int rank) {
+    engine::Engine& engine = session.engine();
+    for (int round = 0; round < kRounds; ++round) {
+      std::vector<std::vector<float>> data(kTensors);
+      std::vector<engine::Work*> works(kTensors);
+      for (int i = 0; i < kTensors; ++i) {
+        const int t = (i * 7 + rank * 5 + round) % kTensors;  // another order on each rank
+        auto& mine = data[static_cast<std::size_t>(t)];
+        mine.assign(static_cast<std::size_t>(t * 100 + 1), share(rank) * static_cast<float>(t));
+        works[static_cast<std::size_t>(t)] =
+            engine.submit("tensor" + std::to_string(t), sum_of(mine.size()), {}, in_place(mine), false);
+      }
+      for (int t = 0; t < kTensors; ++t) {
+        engine::Work* work = works[static_cast<std::size_t>(t)];
+        check.that(engine.wait(*work, std::chrono::seconds(20)));
+        check.that(work->status.ok());
+        engine.release(work);
+        const auto& mine = data[static_cast<std::size_t>(t)];
+        check.that(std::all_of(mine.begin(), mine.end(), [&](float x) { return x == (share(kSize) - 1) * t; }));
+      }
+    }
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
+TEST_CASE("ranks_that_disagree_all_get_the_same_error") {
+  Checks check;
+  test::JobOfThreads job(2);
+  job.run([&](engine::Session& session, int rank) {
+    std::vector<float> data(rank == 0 ? 10 : 20, 1.0f);
+    try {
+      session.engine().run_ordered(sum_of(data.size()), in_place(data));
+      check.that(false);
+    } catch (const Error& error) {
+      check.that(error.code() == StatusCode::mismatch);
+    }
+    std::vector<float> next(10, share(rank));
+    session.engine().run_ordered(sum_of(10), in_place(next));
+    check.that(next[0] == 3.0f);
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
+TEST_CASE("the_others_go_on_when_one_leaves") {
+  Checks check;
+  test::JobOfThreads job(3);
+  job.run([&](engine::Session& session, int rank) {
+    std::vector<float> data(100, share(rank));
+    session.engine().run_ordered(sum_of(100), in_place(data));
+    check.that(data[0] == 7.0f);
+    if (rank == 1) return check.that(session.leave(std::chrono::seconds(20)).ok());
+    std::vector<float> next(100, share(rank));
+    const Outcome outcome = session.engine().run_ordered(sum_of(100), in_place(next));
+    check.that(outcome.contributors == 2 && outcome.epoch.value == 2);
+    check.that(next[0] == 5.0f);
+    check.that(session.engine().view().size() == 2);
+    check.that(session.engine().rank().value == (rank == 0 ? 0 : 1));
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
+TEST_CASE("a_wait_with_a_timeout_leaves_the_operation_as_it_is") {
+  Checks check;
+  test::JobOfThreads job(2);
+  std::atomic<bool> timed_out{false};
+  job.run([&](engine::Session& session, int rank) {
+    engine::Engine& engine = session.engine();
+    std::vector<float> data(10, share(rank));
+    if (rank == 1) {
+      while (!timed_out) std::this_thread::yield();
+    }
+    engine::Work* work = engine.submit("late", sum_of(10), {}, in_place(data), false);
+    if (rank == 0) {
+      check.that(!engine.wait(*work, std::chrono::milliseconds(20)));
+      timed_out = true;
+    }
+    check.that(engine.wait(*work, std::chrono::seconds(20)));
+    check.that(data[0] == 3.0f);
+    engine.release(work);
+    engine.flush();
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
+}  // namespace
+}  // namespace hora
