@@ -10,7 +10,7 @@ namespace {
 
 // A one-shot moves size * bytes to save a second meeting; more members pay for it sooner.
 std::size_t default_one_shot_bytes(int size) noexcept {
-  if (size <= 2) return 16 << 10;
+  if (size <= 2) return 8 << 10;
   return std::max<std::size_t>(2048, (32 << 10) / static_cast<std::size_t>(size));
 }
 
