@@ -102,13 +102,6 @@ void ShmGroup::install(const View& next, std::span<const ChannelVerdict> verdict
     const auto same = [&](const Segment* segment) { return segment->member() == member.id; };
     members.push_back(*std::find_if(members_.begin(), members_.end(), same));
   }
-  for (ChannelState& state : channels_) {
-    if (!state.active() || state.signature.kind != Collective::broadcast) continue;
-    // A root is a member; its rank is only its position. A broadcast whose root is gone is broken, not active.
-    const MemberId root = members_[static_cast<std::size_t>(state.signature.root.value)]->member();
-    state.signature.root = next.rank_of(root).value();
-    state.packed = state.signature.pack();
-  }
   members_ = std::move(members);
   enter_view(next);
   for (ChannelState& state : channels_)
