@@ -12,7 +12,7 @@ Outcome Engine::run_ordered(const Signature& signature, const Extent& extent) {
   ordered_work_.reset();
   ordered_work_.signature = signature;
   ordered_work_.extent = extent;
-  if (signature.kind == Collective::broadcast) ordered_work_.root = root_of(signature);
+  remember_view(ordered_work_);
   take_token([] { return false; }, std::nullopt);
   begin_ordered();
   attended_ = &ordered_work_;
@@ -33,7 +33,7 @@ Work* Engine::submit(std::string_view name, const Signature& signature, std::spa
   work->signature = signature;
   work->shape.assign(shape.begin(), shape.end());
   work->extent = extent;
-  if (signature.kind == Collective::broadcast) work->root = root_of(signature);
+  remember_view(*work);
   unfinished_.fetch_add(1, std::memory_order_seq_cst);
   if (interrupted_.load(std::memory_order_relaxed) == 0 && token_.try_acquire()) {
     if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
@@ -128,24 +128,26 @@ void Engine::on_view_change(std::function<void(const View&, const View&)> callba
 
 // Callers see the view in which their operation ended, which is the same one on every member.
 void Engine::adopt_view(Epoch epoch) {
-  if (epoch <= visible_->epoch) return;
-  std::shared_ptr<const View> before = visible_;
+  if (epoch <= view().epoch) return;
+  const View* before = nullptr;
+  const View* after = nullptr;
   std::function<void(const View&, const View&)> callback;
   {
     const MutexLock lock(visible_mutex_);
-    while (!installed_.empty() && installed_.front()->epoch <= epoch) {
-      visible_ = std::move(installed_.front());
-      installed_.pop_front();
-    }
-    visible_rank_ = visible_->rank_of(self_).value_or(Rank{});
+    before = after = visible_.load(std::memory_order_relaxed);  // relaxed: changed under this lock only
+    for (const View& installed : installed_)
+      if (installed.epoch > after->epoch && installed.epoch <= epoch) after = &installed;
+    visible_.store(after, std::memory_order_release);  // release: the view behind it
     callback = callback_;
   }
-  if (callback && visible_ != before) callback(*before, *visible_);
+  if (callback && after != before) callback(*before, *after);
 }
 
-MemberId Engine::root_of(const Signature& signature) const {
-  const auto rank = static_cast<std::size_t>(signature.root.value);
-  return visible_->members.at(rank).id;
+// What the caller means by its root and by the size of its result is of the view that it sees.
+void Engine::remember_view(Work& work) const {
+  if (work.signature.kind == Collective::broadcast)
+    work.root = view().members.at(static_cast<std::size_t>(work.signature.root.value)).id;
+  if (work.signature.kind == Collective::allgather) work.size = view().size();
 }
 
 void Engine::throw_if_fenced() const {
@@ -172,8 +174,8 @@ void Engine::run_background() {
       nap = check_patience();
       token_.release();
       if (waiting_.load(std::memory_order_seq_cst) > 0) hand_over();
-    } else if (unattended_work()) {
-      nap = kLongestNap;
+    } else {
+      nap = kLongestNap;  // somebody else drives; look again in case it goes away
     }
     futex_wait(background_word_, seen, nap);
   }

@@ -19,8 +19,8 @@ Engine::Engine(const EngineOptions& options, const View& view, MemberId self, Gr
       log_(log),
       view_(view),
       ordered_work_(*this),
-      visible_(std::make_shared<const View>(view)),
-      visible_rank_(*view.rank_of(self)) {
+      installed_{view},
+      visible_(&installed_.front()) {
   Execution& ordered = execution(Channel::ordered);
   ordered.extents.resize(1);
   ordered.works = {&ordered_work_};
@@ -31,8 +31,10 @@ Engine::~Engine() = default;
 
 void Engine::begin_ordered() {
   if (fenced_.load(std::memory_order_acquire)) return ordered_work_.finish(fence_cause_, {});
-  if (view_.epoch != visible_->epoch) {
-    if (Status bound = bind_ordered(); !bound.ok()) return ordered_work_.finish(std::move(bound), {view_.epoch, 0});
+  if (view_.epoch != view().epoch) {
+    // All members see the same view at this call (see install()), so all refuse it, or none; it then takes no number.
+    if (Status bound = bind(ordered_work_); !bound.ok())
+      return ordered_work_.finish(std::move(bound), {view_.epoch, 0});
   }
   Execution& ordered = execution(Channel::ordered);
   const std::uint64_t number = ++sequence(Channel::ordered);
@@ -50,25 +52,20 @@ void Engine::begin_ordered() {
     end_execution(Channel::ordered, step);
 }
 
-// The caller meant the view that it sees, and a newer one is installed. All members see the same view at this call (see
-// install()), so they all refuse it, or none; a refused call takes no number.
-Status Engine::bind_ordered() {
-  if (ordered_work_.signature.kind == Collective::allgather && view_.size() != visible_->size()) {
-    return {StatusCode::peer_failed, fmt::format("allgather: the job shrank from {} to {} members, so the result has "
-                                                 "another size than the call expects; see on_view_change()",
-                                                 visible_->size(), view_.size())};
-  }
-  return bind_root(ordered_work_);
-}
-
-// Roots are members, bound at submission; ranks are only their positions.
-Status Engine::bind_root(Work& work) const {
+// Translates what the caller meant in the view it sees to the installed one. Roots are members; ranks are only their
+// positions.
+Status Engine::bind(Work& work) const {
+  const auto name = [&work] { return work.name.empty() ? "" : fmt::format(" '{}'", work.name); };
+  if (work.signature.kind == Collective::allgather && work.size != view_.size())
+    return {StatusCode::peer_failed,
+            fmt::format("allgather{}: the job went from {} to {} members, so the result has another size than the call "
+                        "expects (see on_view_change)",
+                        name(), work.size, view_.size())};
   if (work.signature.kind != Collective::broadcast) return {};
   const auto root = view_.rank_of(work.root);
   if (!root)
     return {StatusCode::peer_failed,
-            fmt::format("broadcast{}: its root is no longer a member (epoch {})",
-                        work.name.empty() ? "" : fmt::format(" '{}'", work.name), view_.epoch.value)};
+            fmt::format("broadcast{}: its root is no longer a member (epoch {})", name(), view_.epoch.value)};
   work.signature.root = *root;
   return {};
 }
@@ -172,6 +169,7 @@ bool Engine::accept_inbox() {
     else
       negotiator_->on_message(from, message, clock_.now());
   }
+  negotiator_->poll();
   if (negotiator_->has_actions()) apply_negotiation_actions();
   return true;
 }
@@ -184,7 +182,7 @@ void Engine::accept(Work* work) {
     broken_names_.erase(broken);
     return;
   }
-  if (const Status bound = bind_root(*work); !bound.ok()) return finish(work, bound, nothing);
+  if (const Status bound = bind(*work); !bound.ok()) return finish(work, bound, nothing);
   const auto entry = negotiator_->submit(work->name, work->signature, work->shape, clock_.now());
   if (!entry.ok()) return finish(work, entry.status(), nothing);
   work->accepted = true;

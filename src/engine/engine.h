@@ -72,8 +72,8 @@ class Engine {
   void flush();
   void on_view_change(std::function<void(const View& before, const View& after)> callback);
   // The view that the last call returned in.
-  [[nodiscard]] const View& view() const noexcept { return *visible_; }
-  [[nodiscard]] Rank rank() const noexcept { return visible_rank_; }
+  [[nodiscard]] const View& view() const noexcept { return *visible_.load(std::memory_order_acquire); }
+  [[nodiscard]] Rank rank() const noexcept { return view().rank_of(self_).value_or(Rank{}); }
 
   // --- the background thread
   void run_background();
@@ -122,10 +122,9 @@ class Engine {
   void wake_driver() noexcept;
   void wake_background() noexcept;
   void adopt_view(Epoch epoch);
-  Status bind_ordered();
   void throw_if_fenced() const;
   Work* new_work();
-  [[nodiscard]] MemberId root_of(const Signature& signature) const;
+  void remember_view(Work& work) const;
 
   // driver.cc: by the holder of the token
   void begin_ordered();
@@ -143,7 +142,7 @@ class Engine {
   Duration check_patience();
   Duration check_execution(Channel channel, TimePoint now);
   [[nodiscard]] Status mismatch_of(Channel channel) const;
-  [[nodiscard]] Status bind_root(Work& work) const;
+  [[nodiscard]] Status bind(Work& work) const;
   [[nodiscard]] bool unattended_work() const noexcept {
     return inbox_filled_.load(std::memory_order_seq_cst) || unfinished_.load(std::memory_order_seq_cst) > 0;
   }
@@ -200,9 +199,8 @@ class Engine {
 
   // --- what callers see
   Mutex visible_mutex_;
-  std::deque<std::shared_ptr<const View>> installed_ GUARDED_BY(visible_mutex_);  // after visible_, which shares them
-  std::shared_ptr<const View> visible_;  // of the last call that returned; changed by callers' threads only
-  Rank visible_rank_;
+  std::deque<View> installed_ GUARDED_BY(visible_mutex_);  // all of them: callers may hold references to any
+  std::atomic<const View*> visible_;                       // the one that the last call returned in
   std::function<void(const View&, const View&)> callback_ GUARDED_BY(visible_mutex_);
   Status fence_cause_;  // written once, before fenced_ is set
 };

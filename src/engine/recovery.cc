@@ -132,6 +132,7 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   view_ = next;
   for (const Channel channel : kChannels) {
     const auto index = static_cast<std::size_t>(channel);
+    execution(channel).expired = false;  // what expired too late for this verdict asks for another one
     const ChannelVerdict& fate = verdict->channels[index];
     if (fate.next == Fate::broken)
       break_operation(channel, fate, verdict->group,
@@ -142,7 +143,7 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   renegotiate();
   {
     const MutexLock lock(visible_mutex_);
-    installed_.push_back(std::make_shared<const View>(next));
+    installed_.push_back(next);
   }
   thaw();
   return {};
@@ -214,7 +215,7 @@ void Engine::renegotiate() {
   std::vector<std::pair<Work*, Status>> refused;
   for (Work* work : negotiated_) {
     if (group.active && std::find(group.works.begin(), group.works.end(), work) != group.works.end()) continue;
-    if (Status bound = bind_root(*work); !bound.ok()) {
+    if (Status bound = bind(*work); !bound.ok()) {
       refused.emplace_back(work, std::move(bound));
       continue;
     }

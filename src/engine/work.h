@@ -36,6 +36,7 @@ class Work {
   std::string name;     // negotiated front only
   Signature signature;  // its root is a rank of the engine's view
   MemberId root;        // what the caller meant by it
+  int size = 0;         // members in the view that the caller saw; of an allgather
   std::vector<std::int64_t> shape;
   Extent extent;
   std::uint32_t entry = 0;   // what the negotiator calls it in the current view

@@ -56,8 +56,8 @@ class Records {
     // Release: a step number that is seen means that the rest of the record is there.
     std::atomic_ref(slot.step).store(step, std::memory_order_release);
   }
-  // Room for one more step, at which all stop.
-  [[nodiscard]] bool full() const { return used_ + 2 >= kCount; }
+  // Soon: the ranks still have to agree on the last step.
+  [[nodiscard]] bool full() const { return used_ + 16 >= kCount; }
 
  private:
   static constexpr std::size_t kCount = 1 << 17;

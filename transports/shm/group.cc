@@ -10,7 +10,7 @@ namespace {
 
 // A one-shot moves size * bytes to save a second meeting; more members pay for it sooner.
 std::size_t default_one_shot_bytes(int size) noexcept {
-  if (size <= 2) return 16 << 10;
+  if (size <= 2) return 8 << 10;
   return std::max<std::size_t>(2048, (32 << 10) / static_cast<std::size_t>(size));
 }
 
@@ -157,19 +157,19 @@ Step ShmGroup::move(ChannelState& state) {
 Step ShmGroup::finish(ChannelState& state, Step outcome) noexcept {
   state.phase = Phase::ended;
   state.outcome = outcome;
-  state.done = state.sequence;
   state.contributors = size_;
-  publish_done(state);
+  set_done(state, state.sequence);
   // The next flag line is written soon; peers read it last.
   __builtin_prefetch(
       &own_.lines().channels[static_cast<std::size_t>(state.channel)].flags[(state.sequence + 1) % kFlagSlots], 1);
   return outcome;
 }
 
-void ShmGroup::publish_done(const ChannelState& state) noexcept {
-  // Release: the results are in their targets. Only who waits for STABLE reads it, so nobody is woken for it.
-  own_.lines().channels[static_cast<std::size_t>(state.channel)].done.value.store(state.done,
-                                                                                  std::memory_order_release);
+void ShmGroup::set_done(ChannelState& state, std::uint64_t sequence) noexcept {
+  state.done = sequence;
+  // Release: the result is in the targets when the word says so.
+  own_.lines().channels[static_cast<std::size_t>(state.channel)].done.value.store(sequence, std::memory_order_release);
+  doorbell_.published();
 }
 
 void ShmGroup::read_signatures(ChannelState& state) const {

@@ -63,8 +63,8 @@ class ShmGroup final : public GroupTransport {
   Step arrive(ChannelState& state);
   Step move(ChannelState& state);
   Step finish(ChannelState& state, Step outcome) noexcept;
+  void set_done(ChannelState& state, std::uint64_t sequence) noexcept;
   void publish_flag(ChannelState& state) noexcept;
-  void publish_done(const ChannelState& state) noexcept;
   void read_signatures(ChannelState& state) const;
   [[nodiscard]] bool still_in_view() const noexcept;
   [[nodiscard]] const FlagLine& flag_of(int rank, const ChannelState& state) const noexcept {

@@ -25,9 +25,7 @@ ChannelReport ShmGroup::report(Channel channel) const {
 void ShmGroup::commit(ChannelState& state) {
   state.phase = Phase::ended;
   state.outcome = Step::done;
-  state.done = state.sequence;
   state.contributors = size_;
-  publish_done(state);
   for (int rank = 0; rank < size_; ++rank)
     if (flag_of(rank, state).signature != state.packed) state.outcome = Step::mismatch;
   if (state.outcome == Step::mismatch) return read_signatures(state);
@@ -70,11 +68,13 @@ void ShmGroup::keep_unreduced(ChannelState& state, std::span<const std::uint64_t
 }
 
 void ShmGroup::apply(ChannelState& state, const ChannelVerdict& verdict) {
-  if (state.active() && state.sequence <= verdict.committed) commit(state);
+  if (state.active() && state.sequence <= verdict.committed) {
+    commit(state);
+    set_done(state, state.sequence);
+  }
   if (verdict.next == Fate::broken) {
     if (state.active()) state.phase = Phase::idle;
-    state.done = verdict.committed + 1;
-    publish_done(state);
+    set_done(state, verdict.committed + 1);
     return;
   }
   if (!state.active()) return;
@@ -101,13 +101,6 @@ void ShmGroup::install(const View& next, std::span<const ChannelVerdict> verdict
   for (const Member& member : next.members) {
     const auto same = [&](const Segment* segment) { return segment->member() == member.id; };
     members.push_back(*std::find_if(members_.begin(), members_.end(), same));
-  }
-  for (ChannelState& state : channels_) {
-    if (!state.active() || state.signature.kind != Collective::broadcast) continue;
-    // A root is a member; its rank is only its position. A broadcast whose root is gone is broken, not active.
-    const MemberId root = members_[static_cast<std::size_t>(state.signature.root.value)]->member();
-    state.signature.root = next.rank_of(root).value();
-    state.packed = state.signature.pack();
   }
   members_ = std::move(members);
   enter_view(next);
