@@ -76,7 +76,9 @@ UniqueFd make_socket(const Endpoint& endpoint) {
 }  // namespace
 
 Status system_error(std::string_view what, int error) {
-  return {StatusCode::resource, fmt::format("{}: {}", what, ::strerror(error))};
+  const bool files = error == EMFILE || error == ENFILE;
+  return {StatusCode::resource,
+          fmt::format("{}: {}{}", what, ::strerror(error), files ? "; raise the limit on open files (ulimit -n)" : "")};
 }
 
 Result<UniqueFd> listen_at(std::string_view address) {

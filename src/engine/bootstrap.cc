@@ -14,6 +14,7 @@
 
 #include "base/entropy.h"
 #include "base/sha256.h"
+#include "base/socket_address.h"
 #include "base/wire.h"
 
 namespace hora::engine {
@@ -216,8 +217,7 @@ MemberId new_member_id() {
 Result<std::uint64_t> this_host() {
   std::string identity;
   std::ifstream boot_id("/proc/sys/kernel/random/boot_id");
-  if (!std::getline(boot_id, identity))
-    return Status(StatusCode::resource, "cannot read /proc/sys/kernel/random/boot_id: is /proc mounted?");
+  if (!std::getline(boot_id, identity)) return system_error("cannot read /proc/sys/kernel/random/boot_id", errno);
   for (const char* name : {"pid", "net", "ipc"}) {
     std::array<char, 64> target;
     const std::string path = fmt::format("/proc/self/ns/{}", name);

@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include <chrono>
 #include <cstdint>
 
 namespace hora::engine {
@@ -23,6 +24,8 @@ struct LadderShape {
 inline constexpr LadderShape kAlone{20'000, 100};   // a processor for every local rank
 inline constexpr LadderShape kCrowded{30, 2'000};   // ranks share processors: a spin only delays the answer
 inline constexpr LadderShape kUnattended{200, 10};  // nobody waits: sleep soon
+// Where other programs want the processors too, a yield lasts a time slice: better to sleep, and be woken before them.
+inline constexpr std::chrono::milliseconds kYieldingLongest(1);
 
 class Ladder {
  public:
@@ -35,18 +38,20 @@ class Ladder {
       pause_processor();
       return true;
     }
-    if (steps_ < shape_.spins + shape_.yields) {
-      ++steps_;
-      sched_yield();
-      return true;
-    }
-    return false;
+    if (steps_ >= shape_.spins + shape_.yields) return false;
+    if (steps_ == shape_.spins) yielding_since_ = Clock::now();
+    ++steps_;
+    sched_yield();
+    if (Clock::now() - yielding_since_ > kYieldingLongest) steps_ = shape_.spins + shape_.yields;
+    return true;
   }
   // Something moved: begin again at the bottom.
   void restart() noexcept { steps_ = 0; }
 
  private:
+  using Clock = std::chrono::steady_clock;
   LadderShape shape_;
+  Clock::time_point yielding_since_;
   std::uint32_t steps_ = 0;
 };
 

@@ -121,6 +121,8 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   const auto verdict = decode_verdict(bytes);
   if (!verdict) return {StatusCode::internal, fmt::format("the verdict for epoch {} is malformed", next.epoch.value)};
 
+  // What the old coordinator said before it left or died still holds: the others have seen it.
+  if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
   transport_.install(next, verdict->channels);
   // A committed operation was released in the old view elsewhere, so it ends in the old view here too: the view that
   // callers see changes at the same operation on every member.

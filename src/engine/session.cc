@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <system_error>
+
 #include "base/environment.h"
 #include "base/machine.h"
 #include "elastic/store/store_client.h"
@@ -60,7 +62,13 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentS
   if (!level.ok()) return level.status();
   std::unique_ptr<Session> session(new Session(options, level.value()));
   const SignalsBlocked blocked;
-  HORA_TRY(session->join(segments));
+  try {
+    HORA_TRY(session->join(segments));
+  } catch (const std::system_error& error) {
+    return Status(StatusCode::resource,
+                  fmt::format("cannot start a thread: {}; raise the limits on processes and memory (ulimit -u, -v)",
+                              error.what()));
+  }
   return session;
 }
 

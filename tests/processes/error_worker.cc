@@ -117,7 +117,7 @@ void duplicate_name(Rank& rank) {
   if (rank.comm.rank() == 0) rank.pass_gate();
   hora::Handle first = rank.comm.allreduce_async("weights", std::span(values));
   if (rank.comm.rank() != 0) {
-    rank.expect_error([&] { rank.comm.allreduce_async("weights", std::span(more)); });
+    rank.expect_error([&] { rank.comm.allreduce_async("weights", std::span(more)).wait(); });
     rank.announce("failed");
   }
   first.wait();

@@ -58,7 +58,7 @@ class Errors(unittest.TestCase):
         self.mismatch("different_collectives", "weights", "allreduce", "broadcast")
 
     def test_different_roots_for_a_name(self):
-        self.mismatch("different_roots", "weights", "root")
+        self.mismatch("different_roots", "weights", "from rank 0", "from rank 2")
 
     def test_different_counts_in_an_ordered_call(self):
         self.mismatch("ordered_counts", "4", "5")
@@ -94,8 +94,14 @@ class Errors(unittest.TestCase):
     def test_too_little_address_space(self):
         if report.sanitizers(BUILD):
             self.skipTest("a sanitizer reserves more address space than any limit")
-        text = self.finish(self.start(2, shell("ulimit -v 40000")), status=None)
+        text = self.finish(self.start(2, shell("ulimit -v 12000")), status=None)
         self.assertRegex(text, r"resource: .*(memory|address space|RLIMIT_AS)")
+
+    def test_too_little_address_space_for_threads(self):
+        if report.sanitizers(BUILD):
+            self.skipTest("a sanitizer reserves more address space than any limit")
+        text = self.finish(self.start(2, shell("ulimit -v 30000")), status=None)
+        self.assertRegex(text, r"resource: .*thread.*(ulimit -u|ulimit -v|-v)")
 
     def test_too_little_memory_in_the_cgroup(self):
         group = self.make_cgroup("8M")

@@ -327,8 +327,9 @@ int main(int argc, char** argv) {
   try {
     hora::Communicator comm = hora::Communicator::init();
     rank = comm.rank();
-    if (rank == static_cast<int>(arguments.number("--holder", -1)))
-      hold_memory(static_cast<std::size_t>(arguments.number("--gigabytes", 0) * (1U << 30U)));
+    const double gigabytes = arguments.number("--gigabytes", 0);
+    if (gigabytes > 0 && rank == static_cast<int>(arguments.number("--holder", -1)))
+      hold_memory(static_cast<std::size_t>(gigabytes * (1U << 30U)));
     Worker worker(comm, arguments);
     worker.run();
     comm.flush();

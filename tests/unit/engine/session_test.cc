@@ -94,6 +94,24 @@ TEST_CASE("ranks_that_disagree_all_get_the_same_error") {
   REQUIRE(check.wrong == 0);
 }
 
+TEST_CASE("a_disagreement_about_a_name_is_told_to_all_though_others_leave_at_once") {
+  constexpr int kSize = 3;
+  for (int round = 0; round < 20; ++round) {
+    Checks check;
+    test::JobOfThreads job(kSize);
+    job.run([&](engine::Session& session, int rank) {
+      engine::Engine& engine = session.engine();
+      std::vector<float> data(static_cast<std::size_t>(rank) + 1);
+      engine::Work* work = engine.submit("odd", sum_of(data.size()), {}, in_place(data), true);
+      check.that(engine.wait(*work, std::chrono::seconds(20)));
+      check.that(work->status.code() == StatusCode::mismatch);
+      engine.release(work);
+      check.that(session.leave(std::chrono::seconds(20)).ok());
+    });
+    REQUIRE(check.wrong == 0);
+  }
+}
+
 TEST_CASE("the_others_go_on_when_one_leaves") {
   Checks check;
   test::JobOfThreads job(3);
