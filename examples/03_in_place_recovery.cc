@@ -10,6 +10,7 @@
 int main() {
   constexpr int kSteps = 10;
   constexpr int kDeath = 5;
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);  // what the victim printed shall not die with it
   auto comm = hora::Communicator::init();
   const bool victim = comm.size() > 1 && comm.rank() == comm.size() - 1;
   comm.on_view_change([&](const hora::View& before, const hora::View& after) {
