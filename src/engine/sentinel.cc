@@ -171,23 +171,21 @@ void Sentinel::execute(const elastic::Install& action) {
     return execute(elastic::Fence{status});
   log_(LogLevel::info, "elastic", "entered {}", describe(action.next));
   watch_members(action.next);
-  if (action.next.size() < static_cast<int>(action.next.config.min_size)) {
-    const bool orderly = std::all_of(action.departures.begin(), action.departures.end(),
-                                     [](const elastic::Departure& departure) { return departure.left; });
-    fence(Status(StatusCode::peer_failed,
-                 fmt::format("{} left, fewer than the {} that the job needs (HORA_MIN_SIZE, hora run --min-np)",
-                             action.next.size(), action.next.config.min_size)),
-          orderly ? LogLevel::info : LogLevel::error);
+  // Who left in order did its part: the end of a job, where ranks leave one after the other, is no failure.
+  left_in_order_ += std::count_if(action.departures.begin(), action.departures.end(),
+                                  [](const elastic::Departure& departure) { return departure.left; });
+  if (action.next.size() + left_in_order_ < static_cast<std::ptrdiff_t>(action.next.config.min_size)) {
+    execute(elastic::Fence{
+        Status(StatusCode::peer_failed,
+               fmt::format("{} members remain, fewer than the {} that the job needs (HORA_MIN_SIZE, hora run --min-np)",
+                           action.next.size(), action.next.config.min_size))});
   }
 }
 
 void Sentinel::execute(const elastic::Fence& action) {
-  fence(action.cause, action.cause.code() == StatusCode::shut_down ? LogLevel::debug : LogLevel::error);
-}
-
-void Sentinel::fence(const Status& cause, LogLevel level) {
-  log_(level, "elastic", "this rank stops: {}", cause.message());
-  engine_.fence(cause);
+  log_(action.cause.code() == StatusCode::shut_down ? LogLevel::debug : LogLevel::error, "elastic",
+       "this rank stops: {}", action.cause.message());
+  engine_.fence(action.cause);
   stopping_.store(true, std::memory_order_release);
 }
 

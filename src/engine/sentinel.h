@@ -6,6 +6,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <optional>
@@ -86,7 +87,6 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void execute(const elastic::Install& action);
   void execute(const elastic::Fence& action);
   void execute(const elastic::Kill& action);
-  void fence(const Status& cause, LogLevel level);
   void watch_members(const View& view);
 
   const MemberId self_;
@@ -98,6 +98,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   std::map<MemberId, LocalPeer> peers_;
   elastic::Membership membership_;
   shm::LivenessWatcher* watcher_ = nullptr;
+  std::ptrdiff_t left_in_order_ = 0;  // members, in all views so far
   std::atomic<std::uint32_t> finished_{0};
   std::atomic<bool> stopping_{false};
 
