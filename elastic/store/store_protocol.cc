@@ -59,7 +59,9 @@ Result<Reply> decode_reply(std::span<const std::byte> frame) {
   wire::Reader reader(frame);
   const auto code = static_cast<StatusCode>(reader.below(static_cast<std::uint8_t>(StatusCode::internal) + 1));
   Reply reply;
-  reply.status = Status(code, reader.string());
+  std::string message = reader.string();
+  if (code == StatusCode::ok && !message.empty()) reader.fail();
+  reply.status = Status(code, std::move(message));
   reply.value = read_optional(reader);
   reply.swapped = reader.boolean();
   reply.sum = static_cast<std::int64_t>(reader.u64());

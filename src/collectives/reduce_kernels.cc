@@ -1,5 +1,9 @@
 #include "collectives/reduce_kernels.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include <initializer_list>
 
 #include "collectives/reduce_kernels_variants.h"
@@ -15,11 +19,23 @@ const char* to_string(ReduceVariant variant) noexcept {
   return "?";
 }
 
+#if defined(__x86_64__)
+namespace {
+
+// __builtin_cpu_supports() of clang 14 does not know it. What the system saves it says for AVX2.
+bool has_f16c() noexcept {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx & bit_F16C) != 0;
+}
+
+}  // namespace
+#endif
+
 bool is_available(ReduceVariant variant) noexcept {
 #if defined(__x86_64__)
   switch (variant) {
     case ReduceVariant::generic: return true;
-    case ReduceVariant::avx2: return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("f16c") != 0;
+    case ReduceVariant::avx2: return __builtin_cpu_supports("avx2") != 0 && has_f16c();
     case ReduceVariant::avx512:
       return is_available(ReduceVariant::avx2) && __builtin_cpu_supports("avx512f") != 0 &&
              __builtin_cpu_supports("avx512bw") != 0 && __builtin_cpu_supports("avx512dq") != 0 &&

@@ -9,6 +9,9 @@ template <typename... Visitors>
 struct Overloaded : Visitors... {
   using Visitors::operator()...;
 };
+// Clang 14 does not deduce aggregates by itself.
+template <typename... Visitors>
+Overloaded(Visitors...) -> Overloaded<Visitors...>;
 
 void write_request(wire::Writer& out, const Request& request) {
   out.u64(request.signature.pack());

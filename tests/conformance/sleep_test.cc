@@ -17,14 +17,14 @@ namespace hora::conformance {
 namespace {
 
 TEST_CASE("a_sleeping_rank_wakes_when_a_peer_moves") {
-  constexpr std::size_t kOperations = 100;
+  constexpr std::size_t kOperations = 60;
   for (const Implementation& implementation : implementations())
     for (const int size : {2, 4}) {
       INFO(implementation.name << ", " << size << " ranks");
       const auto job = implementation.make(founding_view(size));
       std::vector<std::vector<std::unique_ptr<Tensors>>> tensors(static_cast<std::size_t>(size));
       const auto workload_at = [](std::size_t i) {
-        const std::uint64_t count = i % 3 == 0 ? 4 * kChunkBytes + 5 : i;
+        const std::uint64_t count = i % 3 == 0 ? kChunkBytes + 5 : i;
         return Workload{{Collective::allreduce, DataType::int32, ReduceOp::sum, Rank{0}, count}, i % 2 == 0, false, i};
       };
       for (std::size_t r = 0; r < tensors.size(); ++r)
@@ -40,9 +40,10 @@ TEST_CASE("a_sleeping_rank_wakes_when_a_peer_moves") {
       });
       for (std::size_t r = 0; r < tensors.size(); ++r) {
         REQUIRE_FALSE(overslept[r]);
-        for (std::size_t i = 0; i < kOperations; ++i)
-          CHECK(check_result(workload_at(i), size, tensors[r][i]->result()) == "");
+        for (std::size_t i = 0; i < kOperations; ++i) CHECK(tensors[r][i]->result() == tensors[0][i]->result());
       }
+      for (std::size_t i = 0; i < kOperations; ++i)
+        CHECK(check_result(workload_at(i), size, tensors[0][i]->result()) == "");
     }
 }
 
