@@ -38,6 +38,18 @@ Extent extent_of(const void* source, void* target, std::uint64_t count, DataType
   return {static_cast<const std::byte*>(source), static_cast<std::byte*>(target), count * size_of(dtype)};
 }
 
+// `attended`: the caller waits right away.
+engine::Work* submit_allreduce(engine::Engine& engine, std::string_view name, const Tensor& tensor, ReduceOp op,
+                               bool attended) {
+  check_buffer(Collective::allreduce, tensor.source, tensor.count);
+  check_buffer(Collective::allreduce, tensor.target, tensor.count);
+  check_reduction(tensor.dtype, op);
+  const Extent extent = extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype);
+  check_overlap(Collective::allreduce, tensor.source, extent.bytes, tensor.target, extent.bytes);
+  return engine.submit(name, {Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count}, tensor.shape, extent,
+                       attended);
+}
+
 }  // namespace
 
 Handle& Handle::operator=(Handle&& other) noexcept {
@@ -128,24 +140,11 @@ Outcome Communicator::barrier() {
 }
 
 Handle Communicator::allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op) {
-  check_buffer(Collective::allreduce, tensor.source, tensor.count);
-  check_buffer(Collective::allreduce, tensor.target, tensor.count);
-  check_reduction(tensor.dtype, op);
-  const Extent extent = extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype);
-  check_overlap(Collective::allreduce, tensor.source, extent.bytes, tensor.target, extent.bytes);
-  return Handle(session_->engine().submit(name, {Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count},
-                                          tensor.shape, extent, false));
+  return Handle(submit_allreduce(session_->engine(), name, tensor, op, false));
 }
 
 Outcome Communicator::allreduce(std::string_view name, const Tensor& tensor, ReduceOp op) {
-  check_buffer(Collective::allreduce, tensor.source, tensor.count);
-  check_buffer(Collective::allreduce, tensor.target, tensor.count);
-  check_reduction(tensor.dtype, op);
-  const Extent extent = extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype);
-  check_overlap(Collective::allreduce, tensor.source, extent.bytes, tensor.target, extent.bytes);
-  return Handle(session_->engine().submit(name, {Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count},
-                                          tensor.shape, extent, true))
-      .wait();
+  return Handle(submit_allreduce(session_->engine(), name, tensor, op, true)).wait();
 }
 
 Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor, int root) {
