@@ -27,6 +27,7 @@ class Job:
         self.output_path = self.folder / "output"
         self.np = np
         self.pids = {}  # founding rank: pid, of those that have announced themselves
+        self.pidfds = {}  # the same, as descriptors: a signal never reaches a stranger with a pid used again
         self.said = {}  # word: founding ranks that have announced it
         self.rest = b""
         arguments = [str(build / "hora"), "run", "-np", str(np), "--min-np", str(min_np), *run_options]
@@ -49,8 +50,26 @@ class Job:
         *lines, self.rest = (self.rest + data).split(b"\n")
         for line in lines:
             word, rank, pid = line.decode().split()
-            self.pids[int(rank)] = int(pid)
+            if int(rank) not in self.pids:
+                self._meet(int(rank), int(pid))
             self.said.setdefault(word, set()).add(int(rank))
+
+    def _meet(self, rank, pid):
+        self.pids[rank] = pid
+        try:
+            self.pidfds[rank] = os.pidfd_open(pid)
+        except ProcessLookupError:
+            pass  # died since it announced itself
+
+    def kill(self, rank, number=signal.SIGKILL):
+        """Signals a founding rank that has announced itself. False when it had ended before."""
+        if rank not in self.pidfds:
+            return False
+        try:
+            signal.pidfd_send_signal(self.pidfds[rank], number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def wait_until(self, condition, seconds):
         """Waits for `condition()`, tried whenever something happens, or the end of the job. True when it holds."""
@@ -129,10 +148,10 @@ class Job:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        for rank in self.alive():
-            os.kill(self.pids[rank], signal.SIGKILL)
+        for rank in self.pids:
+            self.kill(rank)
         self.selector.close()
-        for file in (self.ready_file, self.gate_file, self.exit):
+        for file in (self.ready_file, self.gate_file, self.exit, *self.pidfds.values()):
             os.close(file)
         shutil.rmtree(self.folder, ignore_errors=True)
 

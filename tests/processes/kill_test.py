@@ -14,7 +14,6 @@ import os
 import pathlib
 import random
 import re
-import signal
 import sys
 import time
 
@@ -121,8 +120,7 @@ def one_run(arguments, plan):
         origin = time.monotonic()
         for victim, moment in zip(plan.victims, plan.moments) if ready else ():
             job.pass_time(max(0.0, origin + moment - time.monotonic()))
-            if victim in job.alive():
-                os.kill(job.pids[victim], signal.SIGKILL)
+            job.kill(victim)
         status = job.wait_end(left())
         if status is None:
             return [f"a hang: not ended after {arguments.seconds} s"], 0, 0, job.output() + job.stacks()
@@ -189,7 +187,7 @@ def measure(arguments):
                 return 1
             job.pass_time(chance.uniform(0.05, 0.4))
             at = time.monotonic_ns()
-            os.kill(job.pids[victim], signal.SIGKILL)
+            job.kill(victim)
             if job.wait_end(30 + 10 * arguments.gigabytes) != 0:
                 print("a run failed:", job.output()[-3000:])
                 return 1

@@ -49,6 +49,14 @@ bool register_membarrier() noexcept {
   return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
+// Unmaps with its last owner. A forked child has no such mapping; its addresses may be somebody else's by now.
+std::shared_ptr<void> own_mapping(void* memory, std::size_t bytes) {
+  madvise(memory, bytes, MADV_DONTFORK);
+  return {memory, [bytes, pid = getpid()](void* mapped) {
+            if (pid == getpid()) munmap(mapped, bytes);
+          }};
+}
+
 // What differs between the header of a received segment and what it should be; empty when nothing does.
 std::string difference(const SegmentHeader& header, MemberId expected, const SegmentLayout& layout) {
   if (header.magic != kMagic) return "is not a hora segment";
@@ -87,14 +95,9 @@ std::size_t last_level_cache_bytes() noexcept {
   return 0;
 }
 
-Segment::Segment(Lines* lines, std::size_t bytes, UniqueFd fd, bool owns_mapping) noexcept
-    : lines_(lines), bytes_(bytes), fd_(std::move(fd)), owns_mapping_(owns_mapping), pid_(getpid()) {
+Segment::Segment(std::shared_ptr<void> mapping, std::size_t bytes, UniqueFd fd) noexcept
+    : mapping_(std::move(mapping)), lines_(static_cast<Lines*>(mapping_.get())), bytes_(bytes), fd_(std::move(fd)) {
   for (int channel = 0; channel < kChannelCount; ++channel) offsets_[channel] = stage_offsets(layout(), channel);
-}
-
-Segment::~Segment() {
-  // A forked child has no such mapping; its addresses may be somebody else's by now.
-  if (owns_mapping_ && pid_ == getpid()) munmap(lines_, bytes_);
 }
 
 Result<std::unique_ptr<Segment>> Segment::create(MemberId owner, const SegmentLayout& layout) {
@@ -106,7 +109,6 @@ Result<std::unique_ptr<Segment>> Segment::create(MemberId owner, const SegmentLa
     return resource("fallocate", bytes, error);
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
   if (memory == MAP_FAILED) return resource("mmap", bytes, errno);
-  madvise(memory, bytes, MADV_DONTFORK);
   // Fresh memory is zero, which is the first value of every word.
   auto* lines = static_cast<Lines*>(memory);
   lines->header.layout = layout;
@@ -115,7 +117,7 @@ Result<std::unique_ptr<Segment>> Segment::create(MemberId owner, const SegmentLa
   lines->header.has_membarrier = register_membarrier() ? 1 : 0;
   lines->header.version = kVersion;
   lines->header.magic = kMagic;
-  std::unique_ptr<Segment> segment(new Segment(lines, bytes, std::move(fd), true));
+  std::unique_ptr<Segment> segment(new Segment(own_mapping(memory, bytes), bytes, std::move(fd)));
   HORA_TRY(init_liveness(lines->liveness));
   if (fcntl(segment->fd(), F_ADD_SEALS, kSeals) != 0) {
     return Status(StatusCode::unsupported,
@@ -146,12 +148,11 @@ Result<std::unique_ptr<Segment>> Segment::attach(UniqueFd fd, MemberId expected,
     munmap(memory, mapped);
     return refuse(why);
   }
-  madvise(memory, bytes, MADV_DONTFORK);
-  return std::unique_ptr<Segment>(new Segment(lines, bytes, UniqueFd(), true));
+  return std::unique_ptr<Segment>(new Segment(own_mapping(memory, bytes), bytes, UniqueFd()));
 }
 
-std::unique_ptr<Segment> Segment::attach_in_process(Segment& own) {
-  return std::unique_ptr<Segment>(new Segment(own.lines_, own.bytes_, UniqueFd(), false));
+std::unique_ptr<Segment> Segment::attach_in_process(const Segment& own) {
+  return std::unique_ptr<Segment>(new Segment(own.mapping_, own.bytes_, UniqueFd()));
 }
 
 Status Segment::write_record(std::span<const std::byte> record) {

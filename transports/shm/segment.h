@@ -31,10 +31,9 @@ class Segment {
   static Result<std::unique_ptr<Segment>> create(MemberId owner, const SegmentLayout& layout);
   // A peer's segment, read-only. StatusCode::invalid_argument names what differs from what was expected.
   static Result<std::unique_ptr<Segment>> attach(UniqueFd fd, MemberId expected, const SegmentLayout& layout);
-  // `own`, which must outlive it, as a peer in the same process sees it: the same mapping, for thread sanitizers.
-  static std::unique_ptr<Segment> attach_in_process(Segment& own);
+  // `own` as a peer in the same process sees it: the same mapping, for thread sanitizers.
+  static std::unique_ptr<Segment> attach_in_process(const Segment& own);
 
-  ~Segment();
   Segment(const Segment&) = delete;
   Segment& operator=(const Segment&) = delete;
 
@@ -64,15 +63,14 @@ class Segment {
   }
 
  private:
-  Segment(Lines* lines, std::size_t bytes, UniqueFd fd, bool owns_mapping) noexcept;
+  Segment(std::shared_ptr<void> mapping, std::size_t bytes, UniqueFd fd) noexcept;
   [[nodiscard]] std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(lines_); }
 
+  std::shared_ptr<void> mapping_;  // shared by the segments of attach_in_process only
   Lines* lines_;
   std::size_t bytes_;
   StageOffsets offsets_[kChannelCount];
   UniqueFd fd_;
-  bool owns_mapping_;
-  int pid_;  // of the process that mapped it: a forked child must not unmap
 };
 
 }  // namespace hora::shm
