@@ -11,13 +11,15 @@ target_compile_options(hora_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   target_compile_options(hora_flags INTERFACE -Wthread-safety -Werror=thread-safety)
 endif()
-# Header-only fmt: its shared library would become a dependency of libhora.so, its static one does not exist in Debian.
-target_link_libraries(hora_flags INTERFACE fmt::fmt-header-only Threads::Threads)
+# Only the headers of fmt: src/base/fmt.cc compiles it.
+target_include_directories(hora_flags SYSTEM INTERFACE
+  $<TARGET_PROPERTY:fmt::fmt-header-only,INTERFACE_INCLUDE_DIRECTORIES>)
+target_link_libraries(hora_flags INTERFACE Threads::Threads)
 if(HORA_FAILPOINTS)
   target_compile_definitions(hora_flags INTERFACE HORA_FAILPOINTS=1)
 endif()
 if(HORA_SANITIZE)
-  target_compile_options(hora_flags INTERFACE -fsanitize=${HORA_SANITIZE} -fno-omit-frame-pointer -g)
+  target_compile_options(hora_flags INTERFACE -fsanitize=${HORA_SANITIZE} -fno-omit-frame-pointer)
   target_link_options(hora_flags INTERFACE -fsanitize=${HORA_SANITIZE})
 endif()
 
