@@ -39,6 +39,8 @@ void encode(wire::Writer& out, const View& view) {
   out.u64(view.config.fusion_bytes);
   out.u32(view.config.chunk_bytes);
   out.u32(view.config.one_shot_bytes);
+  out.u8(static_cast<std::uint8_t>(view.config.transport));
+  out.u32(view.config.sockets_per_pair);
 }
 
 void encode(wire::Writer& out, const Ballot& ballot) {
@@ -78,6 +80,8 @@ View decode_view(wire::Reader& in) {
   view.config.fusion_bytes = in.u64();
   view.config.chunk_bytes = in.u32();
   view.config.one_shot_bytes = in.u32();
+  view.config.transport = static_cast<Transport>(in.below(kTransportCount));
+  view.config.sockets_per_pair = in.u32();
 
   std::vector<MemberId> ids;
   for (const Member& member : view.members) ids.push_back(member.id);

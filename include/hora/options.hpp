@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "hora/status.hpp"
+#include "hora/view.hpp"
 
 namespace hora {
 
@@ -24,6 +26,15 @@ struct Options {
   std::uint64_t fusion_bytes = 16 << 20;  // HORA_FUSION_BYTES: most bytes of one fused group; 0 turns fusion off
   std::uint32_t chunk_bytes = 0;          // HORA_CHUNK_BYTES: stage slot of one rank; 0: from the cache sizes
   std::uint32_t one_shot_bytes = 0;       // HORA_ONE_SHOT_BYTES: largest one-shot payload; 0: from the rank count
+  // HORA_TRANSPORT: shm or tcp. Without it shm where all founders share a host, tcp otherwise.
+  std::optional<Transport> transport;
+  std::uint32_t sockets_per_pair = 2;  // HORA_SOCKETS_PER_PAIR: data connections of each channel between two hosts
+  // HORA_SOCKET_IFNAME, in NCCL's syntax: prefixes "eth,ib", exact names "=eth0", excluded "^docker". Without it the
+  // address by which the store is reached.
+  std::string socket_interface;
+  std::uint16_t port_first = 0;  // HORA_PORT_RANGE, "first-last": where this rank may listen; 0: any port
+  std::uint16_t port_last = 0;
+  bool join = false;  // HORA_JOIN: this process joins a running job; it is in no founding view
   bool kill_suspects = false;             // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
 
   // The values of the environment over the defaults; without HORA_RANK a job of one. Sizes take K, M and G. A value

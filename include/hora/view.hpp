@@ -22,6 +22,14 @@ struct Member {
 // Who decides the successor of a view (protocol law 1): a majority of its members, or a compare-and-swap in the store.
 enum class Decider : std::uint8_t { members, store };
 
+// How the members of a job move bytes. Chosen once, by the founders.
+enum class Transport : std::uint8_t {
+  shm,  // all members share memory: newcomers of another host are refused
+  tcp,  // sockets between hosts; inside a host, what is fastest
+};
+
+inline constexpr std::uint8_t kTransportCount = 2;
+
 // What all members of a view must agree on for their results and schedules to be the same. Fixed by the founder or the
 // decider of the view; never read from a member's own environment afterwards.
 struct AgreedConfig {
@@ -30,6 +38,8 @@ struct AgreedConfig {
   std::uint64_t fusion_bytes = 16 << 20;  // most bytes of one fused group
   std::uint32_t chunk_bytes = 128 << 10;  // bytes of one rank's stage slot: a chunk of the pipelined two-shot
   std::uint32_t one_shot_bytes = 0;       // largest one-shot payload; 0: chosen from the number of ranks
+  Transport transport = Transport::shm;
+  std::uint32_t sockets_per_pair = 2;  // data connections of each channel between two members (tcp)
   friend bool operator==(const AgreedConfig&, const AgreedConfig&) = default;
 };
 

@@ -15,11 +15,12 @@ namespace {
 
 constexpr std::string_view kPrefix = "HORA_";
 
-constexpr std::array<std::string_view, 18> kKnown = {
+constexpr std::array<std::string_view, 23> kKnown = {
     "HORA_CHUNK_BYTES",
     "HORA_FAILPOINT",
     "HORA_FUSION_BYTES",
     "HORA_JOB",
+    "HORA_JOIN",
     "HORA_KILL_SUSPECTS",
     "HORA_LOCAL_RANK",
     "HORA_LOCAL_SIZE",
@@ -27,13 +28,17 @@ constexpr std::array<std::string_view, 18> kKnown = {
     "HORA_MIN_SIZE",
     "HORA_ONE_SHOT_BYTES",
     "HORA_OPERATION_TIMEOUT_MS",
+    "HORA_PORT_RANGE",
     "HORA_RANK",
     "HORA_SECRET",
     "HORA_SILENCE_MS",
     "HORA_SIZE",
+    "HORA_SOCKETS_PER_PAIR",
+    "HORA_SOCKET_IFNAME",
     "HORA_STALL_WARNING_MS",
     "HORA_START_TIMEOUT_MS",
     "HORA_STORE",
+    "HORA_TRANSPORT",
 };
 static_assert(std::is_sorted(kKnown.begin(), kKnown.end()));
 

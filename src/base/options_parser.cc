@@ -90,12 +90,38 @@ Status read_limits(const Environment& environment, Options& options) {
   return fields.flag("HORA_KILL_SUSPECTS", options.kill_suspects);
 }
 
+Status read_ports(const Environment& environment, Options& options) {
+  const auto text = environment.find("HORA_PORT_RANGE");
+  if (!text) return {};
+  const std::size_t dash = text->find('-');
+  const auto first = parse_number(text->substr(0, dash), 1, 65535, Suffixes::none);
+  const std::uint64_t least = first.ok() ? first.value() : 1;
+  const auto last = dash == text->npos ? first : parse_number(text->substr(dash + 1), least, 65535, Suffixes::none);
+  if (!first.ok() || !last.ok()) return invalid(fmt::format("HORA_PORT_RANGE: '{}' is not like 20000-20100", *text));
+  options.port_first = static_cast<std::uint16_t>(first.value());
+  options.port_last = static_cast<std::uint16_t>(last.value());
+  return {};
+}
+
+Status read_transport(const Environment& environment, Options& options) {
+  const Fields fields(environment);
+  if (const auto text = environment.find("HORA_TRANSPORT")) {
+    if (*text != "shm" && *text != "tcp") return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm or tcp", *text));
+    options.transport = *text == "shm" ? Transport::shm : Transport::tcp;
+  }
+  HORA_TRY(fields.number("HORA_SOCKETS_PER_PAIR", options.sockets_per_pair, 1, 16));
+  fields.text("HORA_SOCKET_IFNAME", options.socket_interface);
+  return read_ports(environment, options);
+}
+
 }  // namespace
 
 Result<ParsedOptions> parse_options(const Environment& environment) {
   ParsedOptions parsed;
   HORA_TRY(read_identity(environment, parsed.options));
   HORA_TRY(read_limits(environment, parsed.options));
+  HORA_TRY(read_transport(environment, parsed.options));
+  HORA_TRY(Fields(environment).flag("HORA_JOIN", parsed.options.join));
   if (const auto level = parse_log_level(environment); !level) return level.status();
   if (const auto text = environment.find("HORA_FAILPOINT")) {
     if (!failpoint::kCompiledIn) {

@@ -46,6 +46,7 @@ class ScheduleGroup final : public GroupTransport {
     links_->sleep(wake_word, seen, timeout);
   }
   void end_sleep() override { links_->end_sleep(); }
+  void wake() noexcept override { links_->wake(); }
 
   [[nodiscard]] ChannelReport report(Channel channel) const override;
   void install(const View& next, std::span<const ChannelVerdict> verdicts) override;

@@ -28,6 +28,8 @@ void write_config(wire::Writer& writer, const AgreedConfig& config) {
   writer.u64(config.fusion_bytes);
   writer.u32(config.chunk_bytes);
   writer.u32(config.one_shot_bytes);
+  writer.u8(static_cast<std::uint8_t>(config.transport));
+  writer.u32(config.sockets_per_pair);
 }
 
 AgreedConfig read_config(wire::Reader& reader) {
@@ -37,6 +39,8 @@ AgreedConfig read_config(wire::Reader& reader) {
   config.fusion_bytes = reader.u64();
   config.chunk_bytes = reader.u32();
   config.one_shot_bytes = reader.u32();
+  config.transport = static_cast<Transport>(reader.below(kTransportCount));
+  config.sockets_per_pair = reader.u32();
   return config;
 }
 
@@ -240,6 +244,8 @@ Result<Founding> agree(const Options& options, Store* store, const Clock& clock,
   self.config.fusion_bytes = options.fusion_bytes;
   self.config.chunk_bytes = options.chunk_bytes;
   self.config.one_shot_bytes = options.one_shot_bytes;
+  self.config.transport = options.transport.value_or(Transport::shm);
+  self.config.sockets_per_pair = options.sockets_per_pair;
   if (options.size == 1) {
     View view{Epoch{1}, {self.member}, Decider::members, self.config};
     return Founding{std::move(view), Rank{0}};

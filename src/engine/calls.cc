@@ -114,6 +114,7 @@ void Engine::hand_over() noexcept {
 void Engine::wake_driver() noexcept {
   wake_word_.fetch_add(1, std::memory_order_seq_cst);
   futex_wake_all(wake_word_);
+  transport_.wake();
 }
 
 void Engine::wake_background() noexcept {

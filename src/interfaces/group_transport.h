@@ -77,6 +77,8 @@ class GroupTransport {
   virtual void begin_sleep() = 0;
   virtual void sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) = 0;
   virtual void end_sleep() = 0;
+  // Ends a sleep() that does not wait on the wake word itself, because it waits for sockets. Thread safe.
+  virtual void wake() noexcept {}
 
   [[nodiscard]] virtual ChannelReport report(Channel channel) const = 0;
   // Enters `next`, whose members are all members of the view before. First finishes what `verdicts` (one for each

@@ -1,6 +1,7 @@
 // One collective operation as the data plane sees it.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -13,6 +14,9 @@ namespace hora {
 // has its own slots, so that they never wait for each other.
 enum class Channel : std::uint8_t { ordered, negotiated };
 inline constexpr int kChannelCount = 2;
+
+// Of the last operation that ended on each channel.
+using Positions = std::array<std::uint64_t, kChannelCount>;
 
 // What ranks must agree on for one operation. Travels with the operation's first flag or header and is compared before
 // any algorithm is chosen, so a disagreement is the same error on every rank.

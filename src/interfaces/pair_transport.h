@@ -42,6 +42,7 @@ class PairTransport {
   virtual void begin_sleep() = 0;
   virtual void sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) = 0;
   virtual void end_sleep() = 0;
+  virtual void wake() noexcept {}
 };
 
 }  // namespace hora
