@@ -24,11 +24,11 @@ enum class Decider : std::uint8_t { members, store };
 
 // How the members of a job move bytes. Chosen once, by the founders.
 enum class Transport : std::uint8_t {
-  shm,  // all members share memory: newcomers of another host are refused
-  tcp,  // sockets between hosts; inside a host, what is fastest
+  shm,    // all members share memory: newcomers of another host are refused
+  tcp,    // TCP between all members, also inside a host
+  mixed,  // shared memory inside a host, TCP between hosts
 };
-
-inline constexpr std::uint8_t kTransportCount = 2;
+inline constexpr std::uint8_t kTransportCount = 3;
 
 // What all members of a view must agree on for their results and schedules to be the same. Fixed by the founder or the
 // decider of the view; never read from a member's own environment afterwards.
@@ -39,7 +39,7 @@ struct AgreedConfig {
   std::uint32_t chunk_bytes = 128 << 10;  // bytes of one rank's stage slot: a chunk of the pipelined two-shot
   std::uint32_t one_shot_bytes = 0;       // largest one-shot payload; 0: chosen from the number of ranks
   Transport transport = Transport::shm;
-  std::uint32_t sockets_per_pair = 2;  // data connections of each channel between two members (tcp)
+  std::uint32_t sockets_per_pair = 2;  // data connections of each channel between two members (not shm)
   friend bool operator==(const AgreedConfig&, const AgreedConfig&) = default;
 };
 

@@ -106,8 +106,14 @@ Status read_ports(const Environment& environment, Options& options) {
 Status read_transport(const Environment& environment, Options& options) {
   const Fields fields(environment);
   if (const auto text = environment.find("HORA_TRANSPORT")) {
-    if (*text != "shm" && *text != "tcp") return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm or tcp", *text));
-    options.transport = *text == "shm" ? Transport::shm : Transport::tcp;
+    if (*text == "shm")
+      options.transport = Transport::shm;
+    else if (*text == "tcp")
+      options.transport = Transport::tcp;
+    else if (*text == "mixed")
+      options.transport = Transport::mixed;
+    else
+      return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm, tcp or mixed", *text));
   }
   HORA_TRY(fields.number("HORA_SOCKETS_PER_PAIR", options.sockets_per_pair, 1, 16));
   fields.text("HORA_SOCKET_IFNAME", options.socket_interface);
