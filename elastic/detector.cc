@@ -3,10 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace hora::elastic {
 
 namespace {
+
+constexpr std::size_t kStrangersMax = 64;
 
 std::int64_t milliseconds(Duration duration) {
   return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
@@ -15,26 +18,44 @@ std::int64_t milliseconds(Duration duration) {
 }  // namespace
 
 void Detector::enter(const View& view, MemberId self, TimePoint now) {
+  silence_ = std::chrono::milliseconds(view.config.silence_ms);
   for (auto& [id, peer] : peers_) peer.in_view = false;
   for (const Member& member : view.members) {
     if (member.id == self) continue;
-    const auto [entry, added] = peers_.try_emplace(member.id);
-    if (added) {
-      entry->second.host = member.host;
-      entry->second.heard = now;
+    Peer& peer = peers_[member.id];
+    if (!std::exchange(peer.met, true)) {
+      peer.host = member.host;
+      peer.heard = now;
+      if (peer.link_down) peer.link_down = now;  // a suspicion begins with the view
     }
-    entry->second.in_view = true;
+    peer.in_view = true;
   }
+  std::erase_if(strangers_, [this](MemberId id) { return peers_[id].met; });
 }
 
 Peer* Detector::find(MemberId id) {
   const auto entry = peers_.find(id);
-  return entry == peers_.end() ? nullptr : &entry->second;
+  return entry == peers_.end() || !entry->second.met ? nullptr : &entry->second;
 }
 
 const Peer* Detector::find(MemberId id) const {
   const auto entry = peers_.find(id);
-  return entry == peers_.end() ? nullptr : &entry->second;
+  return entry == peers_.end() || !entry->second.met ? nullptr : &entry->second;
+}
+
+Peer& Detector::witness(MemberId id) {
+  const auto [entry, added] = peers_.try_emplace(id);
+  if (added) strangers_.push_back(id);
+  if (strangers_.size() > kStrangersMax) {
+    peers_.erase(strangers_.front());
+    strangers_.pop_front();
+  }
+  return entry->second;
+}
+
+bool Detector::may_be_newcomer(MemberId id) const {
+  const auto entry = peers_.find(id);
+  return entry == peers_.end() || (!entry->second.met && !entry->second.dead && !entry->second.link_down);
 }
 
 void Detector::heard_from(MemberId id, TimePoint now) {

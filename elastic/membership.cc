@@ -26,18 +26,27 @@ Epoch epoch_of(const T& message) {
   return message.epoch;
 }
 
+Member member_of(const View& view, MemberId id) {
+  const std::optional<Rank> rank = view.rank_of(id);
+  assert(rank);
+  return view.members[static_cast<std::size_t>(rank->value)];
+}
+
 }  // namespace
 
 Membership::Membership(MembershipOptions options, MemberId self, View founding, std::uint64_t seed, TimePoint now)
+    : Membership(std::move(options), member_of(founding, self), founding, seed, now) {}
+
+Membership::Membership(MembershipOptions options, Member self, View view, std::uint64_t seed, TimePoint now)
     : options_(std::move(options)),
-      self_(self),
-      silence_(std::chrono::milliseconds(founding.config.silence_ms)),
+      self_member_(std::move(self)),
+      self_(self_member_.id),
+      silence_(std::chrono::milliseconds(view.config.silence_ms)),
       random_(seed),
       detector_(silence_, options_.link_grace),
-      view_(std::move(founding)),
+      view_(std::move(view)),
       beat_due_(now) {
-  assert(view_.rank_of(self_) && options_.decide);
-  self_host_ = view_.members[static_cast<std::size_t>(view_.rank_of(self_)->value)].host;
+  assert(options_.decide);
   detector_.enter(view_, self_, now);
   record_.epoch = view_.epoch;
   persist();
@@ -46,16 +55,36 @@ Membership::Membership(MembershipOptions options, MemberId self, View founding, 
 void Membership::on_message(MemberId from, std::span<const std::byte> bytes, TimePoint now) {
   if (fenced_) return;
   const std::optional<Message> message = decode_message(bytes);
-  if (!message || detector_.find(from) == nullptr) {
+  if (!message || from == self_) {
     ++refused_;
     return;
   }
+  if (detector_.find(from) == nullptr) return answer_stranger(from, *message, now);
   detector_.heard_from(from, now);
   dispatch(from, *message, now);
 }
 
+// A member of a later view may be one that this member has not heard of; so is every member for a newcomer.
+void Membership::answer_stranger(MemberId from, const Message& message, TimePoint now) {
+  const Epoch epoch = std::visit([](const auto& body) { return epoch_of(body); }, message);
+  if (const auto* decided = std::get_if<Decided>(&message); decided && epoch >= view_.epoch)
+    return on(*decided, now);  // it is true whoever tells it
+  if (epoch <= view_.epoch) {
+    ++refused_;
+    return;
+  }
+  if (const auto* died = std::get_if<Died>(&message)) mark_dead(died->member, died->record, now);
+  if (!fenced_) send(from, Heartbeat{view_.epoch});  // a member of a view with this one answers with Decided
+}
+
 void Membership::dispatch(MemberId from, const Message& message, TimePoint now) {
-  if (const auto* died = std::get_if<Died>(&message)) return mark_dead(died->member, died->record, now);
+  if (const auto* died = std::get_if<Died>(&message)) {
+    // Of a newcomer to a view that is not known here, its death may be heard first.
+    if (died->epoch > view_.epoch || detector_.find(died->member) != nullptr)
+      return mark_dead(died->member, died->record, now);
+    ++refused_;
+    return;
+  }
   if (const auto* decided = std::get_if<Decided>(&message)) return on(*decided, now);
   if (std::holds_alternative<Leave>(message)) on_leave(from, now);
   if (fenced_) return;
@@ -127,10 +156,12 @@ void Membership::on(MemberId from, const Accept& message, TimePoint now) {
 void Membership::on(const Decided& message, TimePoint now) {
   const View& next = message.decision.next;
   if (next.epoch <= view_.epoch) return;  // known
+  if (outside()) return on_decided_outside(message.decision, now);
   const bool next_in_chain = next.epoch.value == view_.epoch.value + 1;
   if (next_in_chain && is_successor(message.decision)) return install(message.decision, now);
-  // A member of a later view has promised in every view before it, hence has installed them: this one is not in it.
-  if (!next_in_chain && !next.rank_of(self_)) return fence_expelled(message.decision);
+  // A member of a later view has promised in every view before it, hence has installed them: this one is not in it, or
+  // was expelled before it could install what made it a member, and asked again under an id that was used.
+  if (!next_in_chain) return fence_expelled(message.decision);
   ++refused_;
 }
 
@@ -141,9 +172,9 @@ void Membership::on_leave(MemberId from, TimePoint now) {
 }
 
 void Membership::on_link_down(MemberId peer, TimePoint now) {
-  Peer* known = detector_.find(peer);
-  if (fenced_ || known == nullptr || known->link_down) return;
-  known->link_down = now;
+  if (fenced_ || peer == self_) return;
+  Peer& known = detector_.witness(peer);
+  if (!known.link_down) known.link_down = now;
 }
 
 void Membership::on_certain_death(MemberId peer, std::optional<wire::Bytes> last_record, TimePoint now) {
@@ -153,23 +184,28 @@ void Membership::on_certain_death(MemberId peer, std::optional<wire::Bytes> last
 }
 
 void Membership::mark_dead(MemberId peer, const std::optional<wire::Bytes>& last_record, TimePoint now) {
-  Peer* known = detector_.find(peer);
-  if (known == nullptr) {
+  if (peer == self_) {
     ++refused_;
     return;
   }
+  Peer& known = detector_.witness(peer);
   std::optional<Record> record = last_record ? decode_record(*last_record) : std::nullopt;
-  if (known->dead && (known->record || !record)) return;  // nothing new
-  known->dead = true;
-  known->record = std::move(record);
-  if (known->host == self_host_)
-    for (const Member& member : view_.members)
-      if (const Peer* other = detector_.find(member.id); member.host != self_host_ && !other->dead)
-        send(member.id, Died{view_.epoch, peer, last_record});
-  if (known->record) learn(*known->record, now);
+  if (known.dead && (known.record || !record)) return;  // nothing new
+  known.dead = true;
+  known.record = std::move(record);
+  if (known.met) tell_death(peer, last_record);
+  if (const std::optional<Record> read = known.record) learn(*read, now);
   if (fenced_ || !view_.rank_of(peer)) return;
   freeze();  // whoever proposes will ask for it
   want_change(fmt::format("member {} died", peer.value), now);
+}
+
+// To members of other hosts, which cannot see it.
+void Membership::tell_death(MemberId peer, const std::optional<wire::Bytes>& last_record) {
+  if (detector_.find(peer)->host != self_member_.host) return;
+  for (const Member& member : view_.members)
+    if (const Peer* other = detector_.find(member.id); member.host != self_member_.host && !other->dead)
+      send(member.id, Died{view_.epoch, peer, last_record});
 }
 
 void Membership::learn(const Record& record, TimePoint now) {
@@ -185,12 +221,13 @@ void Membership::on_report(Epoch epoch, wire::Bytes report, TimePoint now) {
 }
 
 void Membership::request_view_change(Status cause, TimePoint now) {
-  if (!fenced_) want_change(cause.to_string(), now);
+  if (!fenced_ && !outside()) want_change(cause.to_string(), now);
 }
 
 void Membership::leave(TimePoint now) {
   if (fenced_ || leaving_) return;
   leaving_ = true;
+  if (outside()) return fence({StatusCode::shut_down, "it left before it was in a view"});
   send_all(Leave{view_.epoch});
   want_change("this member leaves", now);
 }
@@ -271,22 +308,27 @@ void Membership::send_all(const Message& message) {
 
 bool Membership::is_successor(const Decision& decision) const {
   const View& next = decision.next;
-  return next.epoch.value == view_.epoch.value + 1 &&
-         std::all_of(next.members.begin(), next.members.end(), [this](const Member& member) {
-           const auto rank = view_.rank_of(member.id);
-           return rank && view_.members[static_cast<std::size_t>(rank->value)] == member;
-         });
+  if (next.epoch.value != view_.epoch.value + 1) return false;
+  const auto is_member = [this](const Member& member) {
+    const auto rank = view_.rank_of(member.id);
+    return rank && view_.members[static_cast<std::size_t>(rank->value)] == member;
+  };
+  if (std::all_of(next.members.begin(), next.members.end(), is_member)) return true;
+  // A view that admits a newcomer drops nobody.
+  return next.size() == view_.size() + 1 &&
+         std::equal(view_.members.begin(), view_.members.end(), next.members.begin()) &&
+         !view_.rank_of(next.members.back().id);
 }
 
 void Membership::install(const Decision& decision, TimePoint now) {
   if (!decision.next.rank_of(self_)) return fence_expelled(decision);
   // The members of a decision have promised, so they are frozen; anything else is a forged message.
-  if (freezing_ != Freezing::frozen) {
+  if (freezing_ != Freezing::frozen && !outside()) {
     ++refused_;
     return;
   }
   const Decision decided = decision;  // it may be part of what is reset now
-  view_ = decided.next;
+  const View before = std::exchange(view_, decided.next);
   record_ = Record{view_.epoch, decided, {}, std::nullopt};
   freezing_ = Freezing::running;
   report_.reset();
@@ -296,9 +338,13 @@ void Membership::install(const Decision& decision, TimePoint now) {
   wanted_why_.clear();
   propose_at_.reset();
   round_.reset();
+  wish_.reset();
+  silence_ = std::chrono::milliseconds(view_.config.silence_ms);
+  if (before.epoch.value == 0) beat_due_ = now;
   detector_.enter(view_, self_, now);
   persist();
   actions_.emplace_back(Install{view_, decided.verdict, decided.departures});
+  meet_newcomers(before);
   want_what_is_due(now);
 }
 

@@ -30,6 +30,10 @@ struct MembershipOptions {
   // What becomes of the operations under way, from the reports of the members that answered (those of `next` and of
   // those who leave). Pure: the same arguments give the same bytes.
   std::function<wire::Bytes(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& reports)> decide;
+  // Whether the members stand where a newcomer may enter: at one step boundary, nothing under way. Asked by a proposer
+  // that was asked to admit, once all members of `old` have reported. Empty: they always do. False: the view is decided
+  // without the newcomer.
+  std::function<bool(const View& old, const std::map<MemberId, wire::Bytes>& reports)> may_enter;
   Duration link_grace = std::chrono::milliseconds(200);    // from a lost link to suspicion, without certain death
   Duration backoff = std::chrono::milliseconds(100);       // before another than the first living member proposes
   Duration quorum_timeout = std::chrono::seconds(10);      // a wanted change without a quorum for this long: fence
@@ -50,7 +54,8 @@ struct Send {
   MemberId to;
   wire::Bytes message;
 };
-// Enter `next`. This member is in it. `verdict` is what MembershipOptions::decide returned at the proposer.
+// Enter `next`. This member is in it. `verdict` is what MembershipOptions::decide returned at the proposer. The first
+// Install of a newcomer may be of any epoch; whoever else is new in `next` stands last in it.
 struct Install {
   View next;
   wire::Bytes verdict;
@@ -77,6 +82,9 @@ class Membership {
   // `founding` holds `self`. The seed only spreads the times at which members propose; give each member another.
   // The first actions (the first record) are there at once.
   Membership(MembershipOptions options, MemberId self, View founding, std::uint64_t seed, TimePoint now);
+  // A newcomer: in no view (view() has epoch 0 and no members) until one with it is decided, then a member like any
+  // other. Its links to all members are up before any of them is asked to admit it. It waits for as long as it takes.
+  static Membership outsider(MembershipOptions options, Member self, std::uint64_t seed, TimePoint now);
 
   // Malformed messages and those of strangers are refused without effect.
   void on_message(MemberId from, std::span<const std::byte> message, TimePoint now);
@@ -89,6 +97,9 @@ class Membership {
   void on_report(Epoch epoch, wire::Bytes report, TimePoint now);
   // Wants a new view with the members of this one, so that a verdict can end an operation that waits too long.
   void request_view_change(Status cause, TimePoint now);
+  // Wants a view with `newcomer` as its last member. The wish holds until the next install, with or without it. No
+  // effect for who is or was in a view, or is known to be gone; nor while this member leaves.
+  void admit(Member newcomer, TimePoint now);
   // Wants a view without this member; ends with Fence(shut_down).
   void leave(TimePoint now);
   void on_deadline(TimePoint now);
@@ -101,6 +112,8 @@ class Membership {
   [[nodiscard]] std::uint64_t refused() const noexcept { return refused_; }
 
  private:
+  Membership(MembershipOptions options, Member self, View view, std::uint64_t seed, TimePoint now);
+
   // How far the data plane is stopped in this view.
   enum class Freezing : std::uint8_t { running, asked, frozen };
   // This member's own attempt to decide the successor.
@@ -116,6 +129,7 @@ class Membership {
   };
 
   void dispatch(MemberId from, const Message& message, TimePoint now);
+  void answer_stranger(MemberId from, const Message& message, TimePoint now);
   void on(MemberId from, const Prepare& message, TimePoint now);
   void on(MemberId from, const Promise& message, TimePoint now);
   void on(MemberId from, const Accept& message, TimePoint now);
@@ -125,6 +139,7 @@ class Membership {
   void on_leave(MemberId from, TimePoint now);
   void help_behind(MemberId peer);
   void mark_dead(MemberId peer, const std::optional<wire::Bytes>& last_record, TimePoint now);
+  void tell_death(MemberId peer, const std::optional<wire::Bytes>& last_record);
   void learn(const Record& record, TimePoint now);
 
   // membership.cc: the member.
@@ -158,9 +173,16 @@ class Membership {
   [[nodiscard]] Decision make_decision() const;
   void conclude_promises(TimePoint now);
 
+  // membership_newcomer.cc: who joins, and what others know of it.
+  [[nodiscard]] bool outside() const noexcept { return view_.epoch.value == 0; }
+  void on_decided_outside(const Decision& decision, TimePoint now);
+  [[nodiscard]] bool admits(const Decision& decision, const std::map<MemberId, wire::Bytes>& reports) const;
+  void tell_newcomers(const Decision& decision);
+  void meet_newcomers(const View& before);
+
   const MembershipOptions options_;
+  const Member self_member_;
   const MemberId self_;
-  std::uint64_t self_host_ = 0;
   Duration silence_;
   Random random_;
   Detector detector_;
@@ -176,6 +198,7 @@ class Membership {
   std::string wanted_why_;
   std::optional<TimePoint> propose_at_;
   std::optional<Round> round_;
+  std::optional<Member> wish_;  // to be admitted
 
   TimePoint beat_due_;
   bool leaving_ = false;

@@ -133,6 +133,7 @@ void Membership::advance(TimePoint now) {
   if (fenced_ || !is_quorum(view_, round_->ballot, round_->accepted, detector_)) return;
   const Decision decision = *round_->proposal;
   send_all(Decided{decision});  // those that it expels too, so that they fence
+  tell_newcomers(decision);
   install(decision, now);
 }
 
@@ -149,7 +150,8 @@ bool Membership::kills_pending(TimePoint now) {
   bool pending = false;
   for (const Member& member : view_.members) {
     const Peer* peer = detector_.find(member.id);
-    if (peer == nullptr || peer->dead || peer->host != self_host_ || round_->promises.contains(member.id)) continue;
+    if (peer == nullptr || peer->dead || peer->host != self_member_.host || round_->promises.contains(member.id))
+      continue;
     if (round_->killed.insert(member.id).second) {
       actions_.emplace_back(Kill{member.id});
       round_->kill_patience = now + options_.kill_grace;
@@ -199,6 +201,7 @@ Decision Membership::make_decision() const {
     else
       decision.next.members.push_back(member);
   }
+  if (admits(decision, reports)) decision.next.members.push_back(*wish_);
   decision.verdict = options_.decide(view_, decision.next, reports);
   return decision;
 }

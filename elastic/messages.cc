@@ -148,7 +148,8 @@ std::optional<Message> decode_message(std::span<const std::byte> bytes) {
   wire::Reader in(bytes);
   const auto kind = static_cast<Kind>(in.below(kKindCount));
   const Epoch epoch{in.u64()};
-  if (!in.ok() || epoch.value == 0 || epoch.value == std::numeric_limits<std::uint64_t>::max()) return std::nullopt;
+  const bool of_no_view = epoch.value == 0 && kind != Kind::heartbeat;
+  if (!in.ok() || of_no_view || epoch.value == std::numeric_limits<std::uint64_t>::max()) return std::nullopt;
   Message message = decode_body(in, kind, epoch);
   if (!in.finished()) return std::nullopt;
   return message;

@@ -12,7 +12,7 @@
 
 namespace hora::elastic {
 
-// "I am alive, in this view." Whoever is further replies with Install.
+// "I am alive, in this view." Whoever is further replies with Decided. Epoch 0: "I am in no view yet".
 struct Heartbeat {
   Epoch epoch;
   friend bool operator==(const Heartbeat&, const Heartbeat&) = default;

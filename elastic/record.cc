@@ -151,7 +151,9 @@ std::optional<Record> decode_record(std::span<const std::byte> bytes) {
   record.accepted = decode_optional<Acceptance>(body, decode_acceptance);
   if (record.installed && record.installed->next.epoch != record.epoch) body.fail();
   if (record.accepted && record.accepted->decision.next.epoch.value != record.epoch.value + 1) body.fail();
-  if (!body.finished() || record.epoch.value == 0) return std::nullopt;
+  const bool outside = record.epoch.value == 0;
+  if (outside && (record.installed || record.accepted || record.promised != Ballot{})) body.fail();
+  if (!body.finished()) return std::nullopt;
   return record;
 }
 

@@ -46,7 +46,7 @@ struct Acceptance {
 // The last word of a member, kept where it outlives its writer (protocol law 1). Promise and acceptance are about the
 // successor of `epoch`; an acceptance for another view means nothing and is never kept.
 struct Record {
-  Epoch epoch;                        // of the installed view
+  Epoch epoch;                        // of the installed view; 0, and nothing else, for who was in none yet
   std::optional<Decision> installed;  // the decision that led to it; absent in the founding view
   Ballot promised;
   std::optional<Acceptance> accepted;

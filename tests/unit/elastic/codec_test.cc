@@ -87,7 +87,8 @@ TEST_CASE("a_decision_about_another_view_is_refused") {
   const Acceptance acceptance{{2, MemberId{10}}, sample_decision()};
   CHECK_FALSE(decode_message(encode_message(Accept{Epoch{4}, acceptance})));
   CHECK_FALSE(decode_message(encode_message(Promise{Epoch{2}, {2, MemberId{10}}, {}, acceptance})));
-  CHECK_FALSE(decode_message(encode_message(Heartbeat{Epoch{0}})));
+  CHECK(decode_message(encode_message(Heartbeat{Epoch{0}})));  // of who is in no view yet
+  CHECK_FALSE(decode_message(encode_message(Prepare{Epoch{0}, {1, MemberId{1}}})));
 }
 
 TEST_CASE("records_survive_the_round_trip_and_torn_ones_are_refused") {
