@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """The main job: four processes train a network on handwritten digits while a worker and the coordinator are SIGKILLed.
 
-Shows what happens as it happens, compares with a single process, and writes build/demo/result.json. Exit status 0 only
-when no step was lost, all survivors hold the same parameters, and the network learned as well as alone.
+Shows what happens as it happens, compares with a single process, and writes build/demo/{result.json,report.html}. Exit
+status 0 only when no step was lost, all survivors hold the same parameters, and the network learned as well as alone.
 """
 
 import argparse
@@ -14,6 +14,8 @@ import signal
 import subprocess
 import sys
 import time
+
+import report
 
 RANKS = 4
 ACCURACY_LEAST = 0.95
@@ -80,6 +82,7 @@ class Demo:
         self.kills = []
         self.views = {1: (0.0, RANKS)}  # epoch: time and size
         self.loss = float("nan")
+        self.events = open(self.out / "events.jsonl", "w", encoding="utf-8")
         self.live = sys.stderr.isatty()
         self.drawn = 0.0
         self.start = time.monotonic()
@@ -145,7 +148,12 @@ class Demo:
 
     def take(self, rank):
         for event in rank.lines():
+            self.record(rank.number, event)
             getattr(self, "on_" + event["event"])(rank, event)
+
+    def record(self, number, event):
+        """Keeps what a process told, and what was done to it, for the report."""
+        self.events.write(json.dumps({**event, "process": number}) + "\n")
 
     def on_start(self, rank, event):
         rank.pid = event["pid"]
@@ -165,6 +173,8 @@ class Demo:
             return
         rank.dead = True
         self.kills.append(Kill(role, rank, event["step"], [other.number for other in others]))
+        self.record(rank.number, {"event": "kill", "t": self.kills[-1].time, "epoch": rank.epoch, "role": role,
+                                  "step": event["step"]})
         self.say(
             f"SIGKILL to rank {rank.number} (the {role}, process {rank.pid}) in step {event['step']}",
             self.kills[-1].time,
@@ -285,6 +295,8 @@ def main():
     print("the same job in a single process ...", flush=True)
     result = demo.result(demo.single())
     (demo.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+    demo.events.close()
+    page = report.write(demo.out)
     demo.table(result)
     failures = demo.failures(result, status)
     for text in failures:
@@ -292,7 +304,7 @@ def main():
     if failures:
         sys.stderr.write((demo.out / "hora_run.log").read_text(errors="replace")[-4000:])
         return 1
-    print(f"all of it held; {demo.out / 'result.json'}")
+    print(f"all of it held; {demo.out / 'result.json'}, {page}")
     return 0
 
 

@@ -122,7 +122,8 @@ Result<EstablishedSocket> StoreClient::connect(TimePoint deadline) {
     if (status.code() != StatusCode::peer_failed && status.code() != StatusCode::try_again) return status;
     if (clock_.now() >= deadline)
       return Status(StatusCode::timed_out, fmt::format("{}; not reached", status.message()));
-    (void)await(-1, 0, std::min(deadline, clock_.now() + kRedialTime));
+    const Status waited = await(-1, 0, std::min(deadline, clock_.now() + kRedialTime));
+    if (waited.code() == StatusCode::shut_down) return waited;
   }
 }
 
@@ -141,8 +142,9 @@ Status StoreClient::await(int fd, short events, TimePoint deadline) const {
   for (;;) {
     const auto wait = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock_.now()).count();
     if (wait <= 0) return expired();
-    pollfd polled{fd, events, 0};
-    const int found = ::poll(&polled, 1, static_cast<int>(std::min<std::int64_t>(wait, 60'000)));
+    pollfd polled[] = {{fd, events, 0}, {config_.cancel, POLLIN, 0}};
+    const int found = ::poll(polled, 2, static_cast<int>(std::min<std::int64_t>(wait, 60'000)));
+    if (polled[1].revents != 0) return {StatusCode::shut_down, "the client was cancelled"};
     if (found > 0) return {};
     if (found < 0 && errno != EINTR) return system_error("poll", errno);
   }

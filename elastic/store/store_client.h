@@ -20,6 +20,9 @@ struct ClientConfig {
   std::string secret;
   Duration patience =
       std::chrono::seconds(10);  // of every call but wait(); a store that does not listen yet is awaited
+  // A descriptor that its owner makes readable to cancel the client: every call, under way or to come, ends with
+  // StatusCode::shut_down. -1: none. It outlives the client.
+  int cancel = -1;
 };
 
 // Each call has a connection of its own while it lasts, so that a wait() keeps nobody else waiting; idle ones are kept.

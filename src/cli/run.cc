@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
@@ -12,6 +14,7 @@ namespace {
 
 constexpr int kUsage = 2;
 constexpr int kRanksMax = 1024;
+constexpr int kRestartsMax = 1'000'000;
 
 // What the command line says, before it is checked.
 struct RunArguments {
@@ -46,8 +49,9 @@ void describe(CLI::App& app, RunArguments& arguments) {
   app.prefix_command();
   app.add_option("-n,--np", arguments.ranks, "ranks to start (also -np)")->required()->check(CLI::Range(1, kRanksMax));
   app.add_option("--min-np", arguments.min_ranks, "succeed if at least so many ranks end with 0 (default: all)");
-  app.add_option("--max-np", arguments.max_ranks, "most ranks at any time (default, and only value yet: np)");
-  app.add_option("--max-restarts", arguments.max_restarts, "dead ranks to replace (default, and only value yet: 0)");
+  app.add_option("--max-np", arguments.max_ranks, "most processes at any time, replacements included (default: np)");
+  app.add_option("--max-restarts", arguments.max_restarts, "how many dead ranks are replaced, in all (default: 0)")
+      ->check(CLI::Range(0, kRestartsMax));
   app.add_option("--hosts", arguments.hosts, "hosts to start ranks on (not supported yet)");
   app.add_flag("--no-tags", arguments.untagged, "pass output through as it is, without \"[rank] \" before each line");
   app.add_option("--grace", arguments.grace_s,
@@ -55,8 +59,11 @@ void describe(CLI::App& app, RunArguments& arguments) {
       ->check(CLI::Range(0.0, 3600.0));
   app.footer(
       "CMD and what follows it is the program of every rank. Its standard input is /dev/null.\n"
-      "Exit status: 0 if at least min-np ranks ended with 0, else that of the first rank that failed\n"
-      "(128 + signal); 2 for usage, 126 or 127 if CMD cannot be run, 130 for Ctrl-C.");
+      "A rank that fails while others run is replaced, as long as restarts are left: by a process with HORA_JOIN=1\n"
+      "and without HORA_RANK and HORA_SIZE, whose output is tagged with the next number. Replacements that fail soon\n"
+      "after their start come later and later: after 100 ms, then twice that, up to 5 s.\n"
+      "Exit status: 0 if at least min-np ranks (each with its replacements) ended with 0, else that of the first that\n"
+      "failed and was not replaced (128 + signal); 2 for usage, 126 or 127 if CMD cannot be run, 130 for Ctrl-C.");
 }
 
 // 0, or the exit status.
@@ -67,9 +74,9 @@ int check(RunArguments& arguments) {
   if (arguments.min_ranks == 0) arguments.min_ranks = arguments.ranks;
   if (arguments.min_ranks < 1 || arguments.min_ranks > arguments.ranks)
     return usage_error("--min-np must be between 1 and the number of ranks");
-  if (arguments.max_ranks != 0 && arguments.max_ranks != arguments.ranks)
-    return usage_error("unsupported: --max-np other than the number of ranks");
-  if (arguments.max_restarts != 0) return usage_error("unsupported: --max-restarts other than 0");
+  if (arguments.max_ranks == 0) arguments.max_ranks = arguments.ranks;
+  if (arguments.max_ranks < arguments.ranks || arguments.max_ranks > kRanksMax)
+    return usage_error(fmt::format("--max-np must be between the number of ranks and {}", kRanksMax));
   if (!arguments.hosts.empty()) return usage_error("unsupported: --hosts; all ranks run on this host");
   return 0;
 }
@@ -98,8 +105,7 @@ int run_command(int argc, char** argv) {
   if (const int status = check(arguments); status != 0) return status;
   launch::JobConfig config;
   config.command = std::move(arguments.command);
-  config.ranks = arguments.ranks;
-  config.min_ranks = arguments.min_ranks;
+  config.limits = {arguments.ranks, arguments.min_ranks, arguments.max_ranks, arguments.max_restarts};
   config.tags = !arguments.untagged;
   config.grace = std::chrono::round<Duration>(std::chrono::duration<double>(arguments.grace_s));
   return launch::run_job(config);

@@ -8,31 +8,64 @@
 namespace hora::launch {
 
 std::string describe(const Exit& exit) {
-  if (exit.signal != 0) return fmt::format("was killed by signal {} ({})", exit.signal, ::strsignal(exit.signal));
-  return fmt::format("exited with status {}", exit.code);
+  if (exit.signal == 0) return fmt::format("exited with status {}", exit.code);
+  const char* name = ::sigabbrev_np(exit.signal);
+  return name == nullptr ? fmt::format("was killed by signal {}", exit.signal)
+                         : fmt::format("was killed by SIG{}", name);
 }
 
-void Outcome::ended(int rank, const Exit& exit) {
-  ends_[static_cast<std::size_t>(rank)] = exit;
-  if (!exit.success() && !first_failure_) first_failure_ = exit;
+Duration replacement_delay(int quick_failures) {
+  if (quick_failures <= 0) return Duration::zero();
+  constexpr int kDoublingsMax = 6;
+  const Duration delay = std::chrono::milliseconds(100) * (1 << std::min(quick_failures - 1, kDoublingsMax));
+  return std::min<Duration>(delay, std::chrono::seconds(5));
 }
 
-int Outcome::running() const {
-  return static_cast<int>(std::count(ends_.begin(), ends_.end(), std::nullopt));
+void Outcome::ended(int slot, const Exit& exit) {
+  at(slot).exit = exit;
+  at(slot).state = exit.success() ? State::succeeded : State::failed;
+  if (!exit.success()) at(slot).failure_number = ++failures_;
+  if (exit.success() || running() == 0) give_up_all();
 }
 
-int Outcome::succeeded() const {
+bool Outcome::replaceable(int slot) const {
+  const int live = running() + count(State::awaited);
+  return at(slot).state == State::failed && restarts_ < limits_.restarts && live < limits_.max_ranks && running() > 0 &&
+         count(State::succeeded) == 0;
+}
+
+void Outcome::await(int slot) {
+  at(slot).state = State::awaited;
+  ++restarts_;
+}
+
+void Outcome::started(int slot) {
+  at(slot).state = State::running;
+}
+
+void Outcome::give_up(int slot) {
+  if (awaited(slot)) at(slot).state = State::failed;
+}
+
+void Outcome::give_up_all() {
+  for (int slot = 0; slot < limits_.ranks; ++slot) give_up(slot);
+}
+
+int Outcome::count(State state) const {
   return static_cast<int>(
-      std::count_if(ends_.begin(), ends_.end(), [](const auto& end) { return end && end->success(); }));
+      std::count_if(slots_.begin(), slots_.end(), [&](const Slot& slot) { return slot.state == state; }));
 }
 
 bool Outcome::hopeless() const {
-  return succeeded() + running() < min_ranks_;
+  return count(State::succeeded) + running() + count(State::awaited) < limits_.min_ranks;
 }
 
 int Outcome::status() const {
-  if (succeeded() >= min_ranks_ || !first_failure_) return 0;
-  return first_failure_->status();
+  if (count(State::succeeded) >= limits_.min_ranks) return 0;
+  const Slot* first = nullptr;
+  for (const Slot& slot : slots_)
+    if (slot.state == State::failed && (first == nullptr || slot.failure_number < first->failure_number)) first = &slot;
+  return first == nullptr ? 0 : first->exit.status();
 }
 
 }  // namespace hora::launch

@@ -1,9 +1,16 @@
-// What a job's exit status is, from how its ranks ended. Pure: the rule of `hora run`.
+// What becomes of a job from how its processes end: which are replaced, when it is lost, what its exit status is. Pure:
+// the rules of `hora run`.
+//
+// A job has as many slots as founding ranks. A slot holds one process at a time: a founder, then the replacements of
+// whoever died in it.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include "base/time.h"
 
 namespace hora::launch {
 
@@ -17,30 +24,65 @@ struct Exit {
   friend bool operator==(const Exit&, const Exit&) = default;
 };
 
-// "was killed by signal 9 (Killed)" or "exited with status 1".
+// "was killed by SIGKILL" or "exited with status 1".
 std::string describe(const Exit& exit);
+
+// How long a replacement waits that follows so many replacements in its slot that failed soon after their start: none
+// does for the first, then 100 ms, doubling up to 5 s. What fails at once would otherwise use up all restarts, and the
+// machine, before anything can have changed.
+Duration replacement_delay(int quick_failures);
 
 class Outcome {
  public:
-  // The job succeeds if at least `min_ranks` of `ranks` end with 0.
-  Outcome(int ranks, int min_ranks) : ends_(static_cast<std::size_t>(ranks)), min_ranks_(min_ranks) {}
+  struct Limits {
+    int ranks = 1;
+    int min_ranks = 1;  // the job succeeds if so many slots end with 0
+    int max_ranks = 1;  // processes at any time, replacements that are awaited included
+    int restarts = 0;   // replacements in all
+  };
 
-  // In the order in which they ended.
-  void ended(int rank, const Exit& exit);
+  explicit Outcome(const Limits& limits) : limits_(limits), slots_(static_cast<std::size_t>(limits.ranks)) {}
 
-  [[nodiscard]] bool running(int rank) const { return !ends_[static_cast<std::size_t>(rank)]; }
-  [[nodiscard]] int running() const;
-  // Even if all that still run succeed, they are too few.
+  // The process in `slot` has ended. Replacements that are awaited are given up when it was the last that ran, for
+  // nobody holds the job's state any more, or when it succeeded, for the job is ending.
+  void ended(int slot, const Exit& exit);
+  // Whether who failed in `slot` may be replaced: a restart is left, there is room, and there is a job to join.
+  [[nodiscard]] bool replaceable(int slot) const;
+  // It will be: a restart is used. Precondition: replaceable.
+  void await(int slot);
+  // The replacement runs.
+  void started(int slot);
+  // It will not come.
+  void give_up(int slot);
+  void give_up_all();
+
+  [[nodiscard]] bool running(int slot) const { return at(slot).state == State::running; }
+  [[nodiscard]] bool awaited(int slot) const { return at(slot).state == State::awaited; }
+  [[nodiscard]] int running() const { return count(State::running); }
+  [[nodiscard]] int restarts() const noexcept { return restarts_; }
+  // Neither runs a process, nor is one awaited.
+  [[nodiscard]] bool over() const { return running() + count(State::awaited) == 0; }
+  // Even if all that run or are awaited succeed, they are too few.
   [[nodiscard]] bool hopeless() const;
-  // 0, or the status of the first rank that failed. Precondition: all have ended, or the job is hopeless.
+  // 0, or the status of the first process that failed and was not replaced. Precondition: over or hopeless.
   [[nodiscard]] int status() const;
 
  private:
-  [[nodiscard]] int succeeded() const;
+  enum class State : std::uint8_t { running, awaited, succeeded, failed };
+  struct Slot {
+    State state = State::running;
+    Exit exit;               // of the last process that ended in it
+    int failure_number = 0;  // in which order slots failed
+  };
 
-  std::vector<std::optional<Exit>> ends_;
-  std::optional<Exit> first_failure_;
-  int min_ranks_;
+  [[nodiscard]] const Slot& at(int slot) const { return slots_[static_cast<std::size_t>(slot)]; }
+  [[nodiscard]] Slot& at(int slot) { return slots_[static_cast<std::size_t>(slot)]; }
+  [[nodiscard]] int count(State state) const;
+
+  Limits limits_;
+  std::vector<Slot> slots_;
+  int restarts_ = 0;
+  int failures_ = 0;
 };
 
 }  // namespace hora::launch

@@ -1,23 +1,36 @@
 #include "launch/output.h"
 
+#include <fmt/format.h>
 #include <limits.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <utility>
 
 namespace hora::launch {
 namespace {
 
-// With this much unwritten the ranks are read no further.
 constexpr std::size_t kQueueBytesMax = std::size_t{1} << 20;
 
 }  // namespace
 
-void Output::add(UniqueFd source, std::string tag) {
-  sources_.push_back({std::move(source), LineTagger(std::move(tag))});
+void Output::feed(int process, std::string_view bytes) {
+  if (tags_)
+    queue_ += taggers_.try_emplace(process, fmt::format("[{}] ", process)).first->second.feed(bytes);
+  else
+    queue_ += bytes;
+}
+
+void Output::finish(int process) {
+  const auto found = taggers_.find(process);
+  if (found == taggers_.end()) return;
+  queue_ += found->second.finish();
+  taggers_.erase(found);
+}
+
+void Output::finish_all() {
+  for (auto& [process, tagger] : taggers_) queue_ += tagger.finish();
+  taggers_.clear();
 }
 
 void Output::say(std::string_view line) {
@@ -25,43 +38,8 @@ void Output::say(std::string_view line) {
   queue_ += '\n';
 }
 
-void Output::append_polled(std::vector<pollfd>& polled) const {
-  // A negative descriptor is ignored by poll(2).
-  polled.push_back({queue_.empty() ? -1 : destination_, POLLOUT, 0});
-  const bool full = queue_.size() >= kQueueBytesMax;
-  for (const Source& source : sources_) polled.push_back({full ? -1 : source.fd.get(), POLLIN, 0});
-}
-
-std::size_t Output::handle(const pollfd* polled) {
-  const std::size_t count = 1 + sources_.size();
-  if (polled[0].revents != 0) write();
-  for (std::size_t i = 0; i < sources_.size(); ++i)
-    if (polled[i + 1].revents != 0) read(sources_[i]);
-  std::erase_if(sources_, [](const Source& source) { return !source.fd; });
-  return count;
-}
-
-void Output::read(Source& source) {
-  std::array<char, 65536> buffer;
-  const ssize_t got = ::read(source.fd.get(), buffer.data(), buffer.size());
-  if (got > 0) {
-    queue_ += source.tagger.feed({buffer.data(), static_cast<std::size_t>(got)});
-  } else if (got == 0 || (errno != EAGAIN && errno != EINTR)) {
-    queue_ += source.tagger.finish();
-    source.fd.reset();
-  }
-}
-
-void Output::close_sources() {
-  for (Source& source : sources_) {
-    for (bool more = true; more && source.fd;) {
-      pollfd polled{source.fd.get(), POLLIN, 0};
-      more = ::poll(&polled, 1, 0) > 0;
-      if (more) read(source);
-    }
-    if (source.fd) queue_ += source.tagger.finish();
-  }
-  sources_.clear();
+bool Output::full() const noexcept {
+  return queue_.size() >= kQueueBytesMax;
 }
 
 void Output::write() {

@@ -1,48 +1,43 @@
-// Merges what the ranks write to one stream (standard output or standard error) into the launcher's own, line by line.
+// One stream of the launcher (standard output or standard error), into which the processes' output is merged by lines.
 //
-// Never blocks: a reader that does not read holds the ranks back, not the launcher.
+// Never blocks: what the reader does not take is queued, and while the queue is full() nobody is read from.
 #pragma once
 
 #include <poll.h>
 
+#include <map>
 #include <string>
-#include <vector>
+#include <string_view>
 
-#include "base/unique_fd.h"
 #include "launch/line_tagger.h"
 
 namespace hora::launch {
 
 class Output {
  public:
-  // Writes to `destination`, which stays open and as it is.
-  explicit Output(int destination) : destination_(destination) {}
+  // Writes to `destination`, which stays open and as it is. Without `tags`, bytes pass as they come.
+  Output(int destination, bool tags) : destination_(destination), tags_(tags) {}
 
-  // Merges what comes from `source`, the reading end of a non-blocking pipe.
-  void add(UniqueFd source, std::string tag);
+  // What a process wrote: its lines, each after "[process] ".
+  void feed(int process, std::string_view bytes);
+  // Its last line, if it was not ended; it writes no more.
+  void finish(int process);
+  void finish_all();
   // A line of the launcher's own.
   void say(std::string_view line);
 
-  // What to poll for, appended; handle() takes the same entries back, from `polled` on, and returns how many they were.
-  void append_polled(std::vector<pollfd>& polled) const;
-  std::size_t handle(const pollfd* polled);
-  // Reads all that the sources hold now and ends them: their writers are gone.
-  void close_sources();
+  [[nodiscard]] bool full() const noexcept;
   // Nothing waits to be written.
   [[nodiscard]] bool empty() const noexcept { return queue_.empty(); }
-
- private:
-  struct Source {
-    UniqueFd fd;
-    LineTagger tagger;
-  };
-
-  void read(Source& source);
+  [[nodiscard]] pollfd polled() const noexcept { return {queue_.empty() ? -1 : destination_, POLLOUT, 0}; }
+  // Once the stream polls as writable.
   void write();
 
+ private:
   int destination_;
+  bool tags_;
   bool broken_ = false;  // nobody reads any more: the rest is dropped
-  std::vector<Source> sources_;
+  std::map<int, LineTagger> taggers_;
   std::string queue_;
 };
 

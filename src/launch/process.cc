@@ -19,16 +19,19 @@
 namespace hora::launch {
 namespace {
 
-std::vector<std::string> child_environment(const std::vector<std::pair<std::string, std::string>>& variables) {
+std::vector<std::string> child_environment(const ProcessSpec& spec) {
+  const auto names = [](std::string_view entry, std::string_view name) {
+    return entry.starts_with(name) && entry.substr(name.size()).starts_with('=');
+  };
   std::vector<std::string> entries;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string_view text(*entry);
-    const bool replaced = std::any_of(variables.begin(), variables.end(), [&](const auto& variable) {
-      return text.starts_with(variable.first) && text.substr(variable.first.size()).starts_with('=');
-    });
+    const bool replaced =
+        std::ranges::any_of(spec.variables, [&](const auto& one) { return names(text, one.first); }) ||
+        std::ranges::any_of(spec.removed, [&](const auto& name) { return names(text, name); });
     if (!replaced) entries.emplace_back(text);
   }
-  for (const auto& [name, value] : variables) entries.push_back(name + '=' + value);
+  for (const auto& [name, value] : spec.variables) entries.push_back(name + '=' + value);
   return entries;
 }
 
@@ -86,7 +89,7 @@ std::string search_path() {
 
 Result<Process> spawn(const ProcessSpec& spec, const Watchdog& watchdog) {
   std::vector<std::string> command = spec.command;
-  std::vector<std::string> environment = child_environment(spec.variables);
+  std::vector<std::string> environment = child_environment(spec);
   const std::vector<char*> arguments = pointers(command);
   const std::vector<char*> variables = pointers(environment);
   const UniqueFd null(::open("/dev/null", O_RDONLY | O_CLOEXEC));

@@ -52,6 +52,8 @@ class Examples(unittest.TestCase):
             done = subprocess.run(command, capture_output=True, text=True, timeout=3 * SECONDS)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             result = json.loads((pathlib.Path(out) / "result.json").read_text())
+            page = (pathlib.Path(out) / "report.html").read_text()
+        self.assertIn("2 processes killed, no step lost", page)
         self.assertEqual(result["steps_missing"], 0)
         self.assertEqual(result["world_sizes"], [4, 3, 2])
         self.assertEqual([kill["role"] for kill in result["kills"]], ["worker", "coordinator"])

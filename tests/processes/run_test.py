@@ -67,6 +67,10 @@ class Running:
         with open(self.notes, encoding="utf-8") as file:
             return [line for line in file.read().split("\n") if line]
 
+    def note(self, line):
+        with open(self.notes, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
     def await_lines(self, count):
         wait_until(lambda: len(self.lines()) >= count, f"{count} lines, got {self.lines()}")
         return self.lines()
@@ -88,12 +92,12 @@ class Status(unittest.TestCase):
     def test_a_signal_counts_from_128(self):
         result = run("-np", "2", *shell("test $HORA_RANK = 0 || kill -9 $$"))
         self.assertEqual(result.returncode, 137)
-        self.assertIn("rank 1 was killed by signal 9", result.stderr)
+        self.assertIn("rank 1 was killed by SIGKILL", result.stderr)
 
     def test_enough_ranks_are_success(self):
         result = run("-np", "3", "--min-np", "2", *shell("test $HORA_RANK != 1 || kill -9 $$"))
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertIn("rank 1 was killed by signal 9", result.stderr)
+        self.assertIn("rank 1 was killed by SIGKILL", result.stderr)
 
     def test_too_few_ranks_are_failure(self):
         result = run("-np", "3", "--min-np", "2", *shell("test $HORA_RANK = 1 || exit 3"))
@@ -109,13 +113,16 @@ class Status(unittest.TestCase):
 
     def test_usage(self):
         for arguments in ([], ["true"], ["-np", "0", "true"], ["-np", "x", "true"], ["-np", "2"],
-                          ["-np", "2", "--no-such", "true"], ["-np", "2", "--min-np", "3", "true"]):
+                          ["-np", "2", "--no-such", "true"], ["-np", "2", "--min-np", "3", "true"],
+                          ["-np", "2", "--min-np", "-1", "true"],
+                          ["-np", "2", "--max-np", "1", "true"], ["-np", "2", "--max-np", "9999", "true"],
+                          ["-np", "2", "--max-restarts", "-1", "true"]):
             result = run(*arguments)
             self.assertEqual(result.returncode, 2, arguments)
             self.assertIn("hora run: ", result.stderr)
 
     def test_what_does_not_work_yet_is_refused(self):
-        for arguments in (["--max-np", "4"], ["--max-restarts", "1"], ["--hosts", "a:1,b:1"]):
+        for arguments in (["--hosts", "a:1,b:1"],):
             result = run("-np", "2", *arguments, "true")
             self.assertEqual(result.returncode, 2, arguments)
             self.assertIn("unsupported", result.stderr)
@@ -141,6 +148,69 @@ class Status(unittest.TestCase):
         result = run("-np", "2", "--grace", "0.1",
                      *shell("test $HORA_RANK = 0 || exit 5; trap '' TERM; while :; do sleep 1000; done"))
         self.assertEqual(result.returncode, 5)
+
+
+class Replacements(unittest.TestCase):
+    """The ranks that live wait until the test says that it is enough."""
+
+    # The founders of the scripts below end once a line says so.
+    WAIT = "until grep -q ^end $NOTES; do sleep 0.05; done"
+
+    def test_the_dead_are_replaced(self):
+        script = f"""echo "${{HORA_JOIN:-0}} ${{HORA_RANK-none}} ${{HORA_SIZE-none}} $HORA_LOCAL_RANK" >> $NOTES
+            test "$HORA_RANK" != 1 || kill -9 $$; {self.WAIT}; echo said"""
+        with Running("-np", "3", "--max-restarts", "3", *shell(script)) as job:
+            lines = job.await_lines(4)
+            self.assertEqual(sorted(lines), ["0 0 3 0", "0 1 3 1", "0 2 3 2", "1 none none 1"])
+            job.note("end")
+            status, out, err = job.end()
+        self.assertEqual(status, 0, err)
+        self.assertEqual(err, "hora run: rank 1 was killed by SIGKILL; replaced by [3] (1 of 3 restarts)\n")
+        self.assertEqual(sorted(out.split()), sorted("[0] said [2] said [3] said".split()))
+
+    def test_a_replacement_is_replaced_later(self):
+        script = f'echo start >> $NOTES; test "$HORA_RANK" = 0 || exit 4; {self.WAIT}'
+        with Running("-np", "2", "--min-np", "1", "--max-restarts", "2", *shell(script)) as job:
+            job.await_lines(4)
+            err = [job.process.stderr.readline() for _ in range(3)]
+            job.note("end")
+            self.assertEqual(job.end()[0], 0)
+        self.assertEqual(err, ["hora run: rank 1 exited with status 4; replaced by [2] (1 of 2 restarts)\n",
+                               "hora run: [2] exited with status 4; replaced by [3] in 100 ms (2 of 2 restarts)\n",
+                               "hora run: [3] exited with status 4; all 2 restarts are used\n"])
+
+    def test_a_job_fails_once_its_restarts_are_used(self):
+        script = f'test "$HORA_RANK" = 0 || exit 4; {self.WAIT}'
+        with Running("-np", "2", "--max-restarts", "1", "--grace", "0.1", *shell(script)) as job:
+            status, _, err = job.end()
+        self.assertEqual(status, 4, err)
+        self.assertIn("fewer than 2 of 2", err)
+
+    def test_every_process_has_a_token_of_its_own(self):
+        script = f'echo $HORA_LAUNCH_TOKEN >> $NOTES; test "$HORA_RANK" != 1 || exit 1; {self.WAIT}'
+        with Running("-np", "3", "--max-restarts", "1", *shell(script)) as job:
+            tokens = job.await_lines(4)
+            job.note("end")
+            self.assertEqual(job.end()[0], 0)
+        self.assertEqual(len(set(tokens)), 4)
+        self.assertTrue(all(len(token) >= 16 for token in tokens), tokens)
+
+    def test_nobody_is_replaced_once_a_rank_has_succeeded(self):
+        script = 'if test $HORA_RANK = 0; then echo end >> $NOTES; else ' + self.WAIT + '; wait_for_zero; exit 3; fi'
+        script = script.replace("wait_for_zero", "while kill -0 $(cat $NOTES.pid) 2> /dev/null; do sleep 0.05; done")
+        script = "test $HORA_RANK != 0 || echo $$ > $NOTES.pid; " + script
+        with Running("-np", "2", "--min-np", "1", "--max-restarts", "3", *shell(script)) as job:
+            status, _, err = job.end()
+        self.assertEqual((status, err), (0, "hora run: rank 1 exited with status 3\n"))
+
+    def test_nobody_is_replaced_after_an_interrupt(self):
+        script = "trap 'exit 9' TERM; echo ready >> $NOTES; while :; do sleep 0.05; done"
+        with Running("-np", "2", "--max-restarts", "5", *shell(script)) as job:
+            job.await_lines(2)
+            job.process.send_signal(signal.SIGINT)
+            status, _, err = job.end()
+        self.assertEqual(status, 130)
+        self.assertNotIn("replaced", err)
 
 
 class Environment(unittest.TestCase):
@@ -218,8 +288,7 @@ class Output(unittest.TestCase):
     def test_a_reader_that_leaves_does_not_stop_the_job(self):
         with Running("-np", "1", *shell("while ! test -s $NOTES; do seq 1000; done; echo end >> $NOTES")) as job:
             job.process.stdout.close()
-            with open(job.notes, "a", encoding="utf-8") as file:
-                file.write("closed\n")
+            job.note("closed")
             self.assertEqual(job.process.wait(PATIENCE_S), 0)
             self.assertEqual(job.lines(), ["closed", "end"])
 
@@ -299,8 +368,7 @@ class Orphans(unittest.TestCase):
                 with open(f"/proc/{pid}/comm", encoding="utf-8") as file:
                     names[file.read().strip()] = int(pid)
             self.assertIn("hora-watchdog", names)
-            with open(job.notes, "a", encoding="utf-8") as file:
-                file.write("end\n")
+            job.note("end")
             self.assertEqual(job.end()[0], 0)
             self.assertFalse(alive(names["hora-watchdog"]))
 

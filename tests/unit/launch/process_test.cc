@@ -49,6 +49,18 @@ TEST_CASE("a process gets variables and streams of its own") {
   CHECK(reap(process.value(), watchdog.value()).success());
 }
 
+TEST_CASE("a process does without what was removed from its environment") {
+  auto watchdog = Watchdog::start();
+  REQUIRE(watchdog.ok());
+  ProcessSpec spec;
+  spec.command = {"sh", "-c", "env | { ! grep -q ^HOME=; } && test \"$HORA_TEST\" = kept"};
+  spec.variables = {{"HORA_TEST", "kept"}};
+  spec.removed = {"HOME", "HORA_TEST"};
+  auto process = spawn(spec, watchdog.value());
+  REQUIRE(process.ok());
+  CHECK(reap(process.value(), watchdog.value()).success());
+}
+
 TEST_CASE("a command that cannot be run is an error with its name") {
   auto watchdog = Watchdog::start();
   REQUIRE(watchdog.ok());
