@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The main job: four processes train a network on handwritten digits while a worker and the coordinator are SIGKILLed.
+"""The main job: four processes train a network on handwritten digits while a worker and the coordinator are SIGKILLed,
+and replacements join.
 
 Shows what happens as it happens, compares with a single process, and writes build/demo/{result.json,report.html}. Exit
 status 0 only when no step was lost, all survivors hold the same parameters, and the network learned as well as alone.
@@ -27,12 +28,15 @@ class Rank:
     """What one process has told so far, and the pipe it tells it through."""
 
     def __init__(self, number, directory):
-        self.number = number  # in the founding view
-        self.rank = number  # in the current one
+        self.number = number  # of `hora run`: the founding rank, or that of a replacement
+        self.founder = number < RANKS
+        self.rank = number  # in the current view
+        self.entered = self.founder
         self.pid = None
         self.epoch = 1
         self.size = RANKS
         self.step = 0
+        self.first_step = 0  # before the first one that it did as a member
         self.steps = []
         self.results = {}  # epoch: time of the first result in that view
         self.end = None
@@ -78,7 +82,7 @@ class Demo:
         self.out = arguments.out
         self.out.mkdir(parents=True, exist_ok=True)
         self.program = arguments.build / "examples" / "train_digits"
-        self.ranks = [Rank(number, self.out) for number in range(RANKS)]
+        self.ranks = [Rank(number, self.out) for number in range(RANKS + len(KILLS))]
         self.kills = []
         self.views = {1: (0.0, RANKS)}  # epoch: time and size
         self.loss = float("nan")
@@ -105,7 +109,7 @@ class Demo:
         self.drawn = now
         step = max(rank.step for rank in self.ranks)
         bar = "#" * (30 * step // self.steps)
-        alive = sum(not rank.dead for rank in self.ranks)
+        alive = sum(rank.entered and not rank.dead for rank in self.ranks)
         epoch = max(rank.epoch for rank in self.ranks)
         sys.stderr.write(
             f"\r\x1b[K[{bar:<30}] step {step}/{self.steps}  view {epoch}  {alive} ranks  loss {self.loss:.4f}"
@@ -117,7 +121,8 @@ class Demo:
     def run(self):
         log = open(self.out / "hora_run.log", "wb")
         command = [
-            self.arguments.build / "hora", "run", "-np", str(RANKS), "--min-np", "2", self.program,
+            self.arguments.build / "hora", "run", "-np", str(RANKS), "--min-np", "2", "--max-np", str(RANKS),
+            "--max-restarts", str(len(KILLS)), self.program,
             "--data", self.arguments.data, "--steps", str(self.steps), "--events", self.out,
         ]
         job = subprocess.Popen(list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
@@ -157,7 +162,8 @@ class Demo:
 
     def on_start(self, rank, event):
         rank.pid = event["pid"]
-        self.say(f"rank {rank.number} is process {rank.pid}", event["t"])
+        if rank.founder:
+            self.say(f"rank {rank.number} is process {rank.pid}", event["t"])
 
     def on_submitted(self, rank, event):
         if rank.dead or len(self.kills) == len(KILLS):
@@ -168,9 +174,9 @@ class Demo:
         coordinator = rank.rank == 0
         if not due or not settled or coordinator != (role == "coordinator"):
             return
-        others = [other for other in self.ranks if other is not rank and not other.dead]
-        if any(other.pid is None for other in others):
-            return
+        others = [other for other in self.ranks if other is not rank and other.entered and not other.dead]
+        if len(others) < RANKS - 1 or any(other.pid is None for other in others):
+            return  # the world is not whole yet
         rank.dead = True
         self.kills.append(Kill(role, rank, event["step"], [other.number for other in others]))
         self.record(rank.number, {"event": "kill", "t": self.kills[-1].time, "epoch": rank.epoch, "role": role,
@@ -181,6 +187,8 @@ class Demo:
         )
 
     def on_view(self, rank, event):
+        if not rank.entered:  # what a newcomer sees until then is its donor's view
+            return
         rank.rank, rank.epoch, rank.size = event["rank"], event["epoch"], event["size"]
         self.say(f"rank {rank.number} is rank {rank.rank} of {rank.size} in view {rank.epoch}", event["t"])
         self.views.setdefault(rank.epoch, (event["t"], rank.size))
@@ -192,6 +200,21 @@ class Demo:
                 self.say(f"rank {rank.number} has the next result, {since:.2f} ms after the kill", event["t"])
                 if kill.result(rank.number, event["t"]):
                     self.say(f"all {event['size']} survivors go on")
+
+    def on_joining(self, rank, event):
+        self.say(f"process {rank.pid} joins as [{rank.number}]", event["t"])
+
+    def on_state(self, rank, event):
+        self.say(f"[{rank.number}] has the state of step {event['step']}, and catches up", event["t"])
+
+    def on_entered(self, rank, event):
+        rank.entered = True
+        rank.rank, rank.epoch, rank.size = event["rank"], event["epoch"], event["size"]
+        rank.step = rank.first_step = event["step"]
+        self.views.setdefault(rank.epoch, (event["t"], rank.size))
+        since = (event["t"] - self.kills[-1].time) * 1000
+        self.say(f"[{rank.number}] enters as rank {rank.rank} of {rank.size} after step {rank.step}, "
+                 f"{since:.0f} ms after the kill", event["t"])
 
     def on_step(self, rank, event):
         rank.step = event["step"]
@@ -216,10 +239,10 @@ class Demo:
         return last["accuracy"] if last["event"] == "end" else 0.0
 
     def result(self, accuracy_single):
-        survivors = [rank for rank in self.ranks if not rank.dead]
+        survivors = [rank for rank in self.ranks if rank.entered and not rank.dead]
+        founders = [rank for rank in survivors if rank.founder]
         ends = [rank.end for rank in survivors]
-        every = list(range(1, self.steps + 1))
-        missing = max(len(set(every) - set(rank.steps)) for rank in survivors)
+        missing = max(len(set(range(rank.first_step + 1, self.steps + 1)) - set(rank.steps)) for rank in survivors)
         # A step done twice or out of order is as bad as one left out.
         missing += sum(rank.steps != sorted(set(rank.steps)) for rank in survivors)
         complete = all(ends)
@@ -238,7 +261,7 @@ class Demo:
                 for kill in self.kills
             ],
             "hashes_equal": complete and len({end["hash"] for end in ends}) == 1 and ends[0]["hashes_equal"],
-            "survivor_pids_unchanged": complete and all(rank.pid == rank.end["pid"] for rank in survivors),
+            "survivor_pids_unchanged": complete and all(rank.pid == rank.end["pid"] for rank in founders),
             "accuracy": min(end["accuracy"] for end in ends) if complete else 0.0,
             "accuracy_single": accuracy_single,
         }
@@ -250,6 +273,7 @@ class Demo:
             (result["steps_missing"] == 0, f"{result['steps_missing']} steps are missing"),
             (len(self.kills) == len(KILLS), f"only {len(self.kills)} of {len(KILLS)} kills took place"),
             (not any(kill.waiting for kill in self.kills), "a survivor had no result after a kill"),
+            (result["world_sizes"][-1] == RANKS, f"the world did not grow back to {RANKS}"),
             (result["hashes_equal"], "the survivors hold different parameters"),
             (result["survivor_pids_unchanged"], "a survivor is another process than at the start"),
             (result["accuracy"] >= ACCURACY_LEAST, f"the accuracy is below {ACCURACY_LEAST:.0%}"),
@@ -261,17 +285,20 @@ class Demo:
         return [text for holds, text in checks if not holds]
 
     def table(self, result):
-        survivors = [rank for rank in self.ranks if not rank.dead]
+        survivors = [rank for rank in self.ranks if rank.entered and not rank.dead]
         rows = [("steps", f"{result['steps']}, {result['steps_missing']} missing")]
         rows.append(("views", " -> ".join(f"{size} ranks" for size in result["world_sizes"])))
         for kill, told in zip(self.kills, result["kills"]):
             name = f"kill to next result, {told['role']} (rank {told['rank']}, step {kill.step})"
             rows.append((name, "none" if told["kill_to_next_ms"] is None else f"{told['kill_to_next_ms']:.2f} ms"))
-        pids = ", ".join(f"rank {rank.number}: {rank.pid}" for rank in survivors)
+        pids = ", ".join(f"rank {rank.number}: {rank.pid}" for rank in survivors if rank.founder)
         same = "as at the start" if result["survivor_pids_unchanged"] else "NOT as at the start"
         rows.append(("processes of the survivors", f"{pids}, {same}"))
         hashes = ", ".join(sorted({rank.end["hash"] for rank in survivors if rank.end}))
         equal = "equal on all ranks" if result["hashes_equal"] else "NOT equal on all ranks"
+        joined = ", ".join(f"[{rank.number}]: {rank.pid}, from step {rank.first_step + 1}"
+                           for rank in survivors if not rank.founder)
+        rows.append(("replacements", joined or "none"))
         rows.append(("hash of the parameters", f"{hashes}, {equal}"))
         rows.append(("test accuracy", f"{result['accuracy']:.2%}; of a single process {result['accuracy_single']:.2%}"))
         width = max(len(name) for name, _ in rows)

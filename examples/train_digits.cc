@@ -1,16 +1,17 @@
-// Trains a small network on handwritten digits, data-parallel, and goes on when ranks are killed.
+// Trains a small network on handwritten digits, data-parallel, goes on when ranks are killed, and takes in newcomers.
 //
-//   hora run -np 4 --min-np 2 build/release/examples/train_digits
+//   hora run -np 4 --min-np 2 --max-restarts 2 build/release/examples/train_digits
 //
 // Every rank holds the whole network and works on its share of each batch. Gradients go through the negotiated front,
 // each under its own name as soon as the backward pass has made it. Nothing in this file handles a failure: an
 // allreduce that a death interrupts ends among the survivors, and the next batch is shared out by the new rank and
-// size.
+// size. For newcomers it registers its state, and calls step() at the end of each step.
 
 #include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <exception>
 #include <hora/hora.hpp>
@@ -35,7 +36,7 @@ constexpr std::uint32_t kOrderSeed = 7;
 
 struct Arguments {
   std::string data = "examples/data/optdigits.csv";
-  std::string events;  // a directory: rank r writes rank-r.jsonl there
+  std::string events;  // a directory: process p of `hora run` writes rank-p.jsonl there
   std::size_t steps = 4000;
 };
 
@@ -78,7 +79,13 @@ class Training {
         data_(digits::split(digits::load(arguments.data), kSplitSeed)),
         order_(data_.train.count(), kBatch, kOrderSeed),
         network_({digits::kPixels, 64, 64, 32, digits::kClasses}, /*seed=*/static_cast<std::uint32_t>(comm.rank() + 1)),
-        epoch_(comm.epoch()) {}
+        epoch_(comm.epoch()) {
+    for (digits::Parameter& parameter : network_.parameters()) {
+      comm_.register_state(parameter.name, std::span(parameter.value));
+      comm_.register_state(parameter.name + ".velocity", std::span(parameter.velocity));
+    }
+    comm_.register_state("steps", std::span(&steps_, 1));
+  }
 
   // Rank 0's start values for everybody.
   void share_parameters() {
@@ -89,11 +96,22 @@ class Training {
   }
 
   void run() {
-    for (std::size_t step = 1; step <= arguments_.steps; ++step) {
-      const float left = 1.0F - static_cast<float>(step - 1) / static_cast<float>(arguments_.steps);
-      const float loss = train_step(step);
+    if (comm_.observing()) events_.write("joining", place(comm_));
+    comm_.step();
+    bool observing = comm_.observing();
+    if (observing) events_.write("state", place(comm_) + ",\"step\":" + std::to_string(steps_));
+    while (steps_ < arguments_.steps) {
+      const float left = 1.0F - static_cast<float>(steps_) / static_cast<float>(arguments_.steps);
+      const float loss = train_step(steps_ + 1);
       network_.descend(kRate * left, kMomentum, kDecay);
-      events_.write("step", place(comm_) + ",\"step\":" + std::to_string(step) + ",\"loss\":" + std::to_string(loss));
+      ++steps_;
+      if (!observing)
+        events_.write("step",
+                      place(comm_) + ",\"step\":" + std::to_string(steps_) + ",\"loss\":" + std::to_string(loss));
+      comm_.step();
+      if (observing && !comm_.observing())
+        events_.write("entered", place(comm_) + ",\"step\":" + std::to_string(steps_));
+      observing = comm_.observing();
     }
   }
 
@@ -116,6 +134,7 @@ class Training {
  private:
   // Leaves the mean gradients of the whole batch in the network, and returns its mean loss.
   float train_step(std::size_t step) {
+    if (comm_.observing()) return follow_step();
     inputs_.clear();
     labels_.clear();
     for (const std::uint32_t index : order_.shard(step, comm_.rank(), comm_.size())) {
@@ -130,6 +149,17 @@ class Training {
     handles.push_back(comm_.allreduce_async("loss", std::span(&loss, 1), hora::ReduceOp::average));
     events_.write("submitted", "\"step\":" + std::to_string(step));
     for (hora::Handle& handle : handles) note(handle.wait());
+    return loss;
+  }
+
+  // What train_step() would come to, from the others' results: a newcomer catches up without computing.
+  float follow_step() {
+    std::vector<hora::Handle> handles;
+    for (digits::Parameter& parameter : network_.parameters())
+      handles.push_back(comm_.allreduce_async(parameter.name, std::span(parameter.gradient), hora::ReduceOp::average));
+    float loss = 0;
+    handles.push_back(comm_.allreduce_async("loss", std::span(&loss, 1), hora::ReduceOp::average));
+    for (hora::Handle& handle : handles) handle.wait();
     return loss;
   }
 
@@ -160,14 +190,17 @@ class Training {
   digits::BatchOrder order_;
   digits::Network network_;
   hora::Epoch epoch_;
+  std::uint64_t steps_ = 0;  // done
   std::vector<float> inputs_;
   std::vector<std::uint8_t> labels_;
 };
 
 int train(const Arguments& arguments) {
-  hora::Communicator comm = hora::Communicator::init();
+  auto options = hora::Options::from_environment();
+  if (!options.ok()) throw hora::Error(options.status());
+  hora::Communicator comm = hora::Communicator::init(options.value());
   digits::EventLog events(
-      arguments.events.empty() ? "" : arguments.events + "/rank-" + std::to_string(comm.rank()) + ".jsonl");
+      arguments.events.empty() ? "" : arguments.events + "/rank-" + std::to_string(options->process) + ".jsonl");
   events.write("start", place(comm) + ",\"pid\":" + std::to_string(::getpid()));
   comm.on_view_change([&](const hora::View&, const hora::View&) { events.write("view", place(comm)); });
   Training training(comm, arguments, events);

@@ -202,6 +202,34 @@ class HORA_EXPORT Communicator {
   // The same as submit and wait, without waking the background thread in between.
   Outcome allreduce(std::string_view name, const Tensor& tensor, ReduceOp op = ReduceOp::sum);
 
+  // Elastic jobs ------------------------------------------------------------------------------------------------------
+  // A program whose state is registered, and which calls step() between the steps of its loop, can be joined while it
+  // runs: `hora run --max-restarts` replaces ranks that died, and the world grows back. Nobody restarts.
+  //
+  //   comm.register_state("weights", std::span(weights));
+  //   comm.register_state("progress", std::span(&progress, 1));
+  //   comm.step();                                       // a newcomer has the members' state from here on
+  //   while (progress.step < steps) { train_one_step(); ++progress.step; comm.step(); }
+
+  // Memory that a newcomer needs to take part: parameters, optimizer, counters, a sampler's position. All ranks
+  // register the same names and sizes before their first step(). The memory stays the caller's; it is read, and in a
+  // newcomer written, inside of step() only.
+  void register_state(std::string_view name, std::span<std::byte> memory);
+  template <typename T>
+  void register_state(std::string_view name, std::span<T> data) {
+    static_assert(std::is_trivially_copyable_v<T> && !std::is_const_v<T>);
+    register_state(name, std::as_writable_bytes(data));
+  }
+  // A step boundary: the state is whole and no handle is pending. Every member calls it between the same two
+  // operations. Newcomers enter here, so rank() and size() may have changed when it returns. A newcomer's first call
+  // blocks until it has received the state; calls that it makes before do nothing and leave memory as it is.
+  // Throws Error: invalid_argument with handles pending; mismatch in a newcomer whose program does not do what the
+  // members' does; peer_failed in a newcomer whose donor died (start it again).
+  void step();
+  // This process has not entered yet: its calls return what a member's calls returned, its rank() and view() are that
+  // member's, and what it contributes is ignored. Skip expensive work and all side effects.
+  [[nodiscard]] bool observing() const noexcept;
+
   // Membership --------------------------------------------------------------------------------------------------------
 
   // `callback(before, after)` runs on the thread of a call or wait() that is about to return in a new view, before it

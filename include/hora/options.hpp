@@ -34,8 +34,11 @@ struct Options {
   std::string socket_interface;
   std::uint16_t port_first = 0;  // HORA_PORT_RANGE, "first-last": where this rank may listen; 0: any port
   std::uint16_t port_last = 0;
+  int process = 0;    // HORA_PROCESS: number of this process in the output of `hora run`: a newcomer has no rank yet
   bool join = false;  // HORA_JOIN: this process joins a running job; it is in no founding view
-  bool kill_suspects = false;             // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
+  // HORA_JOIN_LOG_BYTES: a newcomer that lags behind by more is given up.
+  std::uint64_t join_log_bytes = std::uint64_t{1} << 30;
+  bool kill_suspects = false;  // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
 
   // The values of the environment over the defaults; without HORA_RANK a job of one. Sizes take K, M and G. A value
   // that is out of range is an error that names the variable; an unknown HORA_ name is a warning that names the nearest

@@ -15,12 +15,13 @@ namespace {
 
 constexpr std::string_view kPrefix = "HORA_";
 
-constexpr std::array<std::string_view, 24> kKnown = {
+constexpr std::array<std::string_view, 26> kKnown = {
     "HORA_CHUNK_BYTES",
     "HORA_FAILPOINT",
     "HORA_FUSION_BYTES",
     "HORA_JOB",
     "HORA_JOIN",
+    "HORA_JOIN_LOG_BYTES",
     "HORA_KILL_SUSPECTS",
     "HORA_LAUNCH_TOKEN",
     "HORA_LOCAL_RANK",
@@ -30,6 +31,7 @@ constexpr std::array<std::string_view, 24> kKnown = {
     "HORA_ONE_SHOT_BYTES",
     "HORA_OPERATION_TIMEOUT_MS",
     "HORA_PORT_RANGE",
+    "HORA_PROCESS",
     "HORA_RANK",
     "HORA_SECRET",
     "HORA_SILENCE_MS",

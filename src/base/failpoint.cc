@@ -93,7 +93,8 @@ std::deque<CountedRule> read_rules() {
     fmt::print(stderr, "{}\n", rules.status().to_string());
     std::_Exit(2);
   }
-  const auto rank = parse_number(environment.find("HORA_RANK").value_or("0"), 0, 65'535, Suffixes::none);
+  const auto name = environment.find("HORA_RANK") ? "HORA_RANK" : "HORA_PROCESS";  // of a newcomer
+  const auto rank = parse_number(environment.find(name).value_or("0"), 0, 65'535, Suffixes::none);
   for (Rule& rule : *rules) {
     if (rule.rank < 0 || (rank.ok() && rule.rank == static_cast<int>(rank.value()))) mine.emplace_back(std::move(rule));
   }

@@ -3,8 +3,9 @@
 //   HORA_FAILPOINT("engine.after_submit");                                            in the code
 //   HORA_FAILPOINT="rank=2,point=engine.after_submit,hit=17,act=kill;point=..."       in the environment
 //
-// `rank` is compared with HORA_RANK (absent: every rank), `hit` counts from 1 (the default), `act` is kill (SIGKILL),
-// stop (SIGSTOP), exit (at once, status 1, no destructors) or segv (SIGSEGV, through the handlers of the process).
+// `rank` is compared with HORA_RANK, in a newcomer with HORA_PROCESS (absent: every rank), `hit` counts from 1 (the
+// default), `act` is kill (SIGKILL), stop (SIGSTOP), exit (at once, status 1, no destructors) or segv (SIGSEGV, through
+// the handlers of the process).
 #pragma once
 
 #include <cstdint>

@@ -116,6 +116,7 @@ Status read_transport(const Environment& environment, Options& options) {
       return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm, tcp or mixed", *text));
   }
   HORA_TRY(fields.number("HORA_SOCKETS_PER_PAIR", options.sockets_per_pair, 1, 16));
+  HORA_TRY(fields.number("HORA_JOIN_LOG_BYTES", options.join_log_bytes, 1 << 20, 1ULL << 50, Suffixes::sizes));
   fields.text("HORA_SOCKET_IFNAME", options.socket_interface);
   return read_ports(environment, options);
 }
@@ -127,6 +128,7 @@ Result<ParsedOptions> parse_options(const Environment& environment) {
   HORA_TRY(read_identity(environment, parsed.options));
   HORA_TRY(read_limits(environment, parsed.options));
   HORA_TRY(read_transport(environment, parsed.options));
+  HORA_TRY(Fields(environment).number("HORA_PROCESS", parsed.options.process, 0, 1U << 30));
   HORA_TRY(Fields(environment).flag("HORA_JOIN", parsed.options.join));
   if (const auto level = parse_log_level(environment); !level) return level.status();
   if (const auto text = environment.find("HORA_FAILPOINT")) {

@@ -2,6 +2,7 @@
 // background thread, which drives what nobody waits for.
 #include <algorithm>
 
+#include "base/failpoint.h"
 #include "engine/driving.h"
 #include "engine/engine.h"
 
@@ -15,11 +16,14 @@ Outcome Engine::run_ordered(const Signature& signature, const Extent& extent) {
   remember_view(ordered_work_);
   take_token([] { return false; }, std::nullopt);
   begin_ordered();
+  HORA_FAILPOINT("engine.ordered_begun");
   attended_ = &ordered_work_;
   const auto done = [this] { return ordered_work_.done(); };
   drive(done, std::nullopt);
   release_token();
   if (!done()) drive_until(done, &ordered_work_, std::nullopt);  // a view change came in between
+  if (Recorder* recorder = recorder_.load(std::memory_order_relaxed); recorder != nullptr) [[unlikely]]
+    recorder->ordered(ordered_work_.status, ordered_work_.outcome, ordered_work_.signature, extent);
   adopt_view(ordered_work_.outcome.epoch);
   if (!ordered_work_.status.ok()) throw Error(ordered_work_.status);
   return ordered_work_.outcome;
@@ -79,21 +83,14 @@ Work* Engine::new_work() {
   return work;
 }
 
-void Engine::flush() {
-  throw_if_fenced();
-  take_token([] { return false; }, std::nullopt);
-  std::uint64_t released[kChannelCount];
-  for (const Channel channel : kChannels)
-    released[static_cast<std::size_t>(channel)] = sequence(channel) - (execution(channel).active ? 1 : 0);
-  release_token();
-  const auto stable = [&] {
-    if (fenced_.load(std::memory_order_acquire)) return true;
-    return std::all_of(std::begin(kChannels), std::end(kChannels), [&](Channel channel) {
-      return transport_.stable(channel) >= released[static_cast<std::size_t>(channel)];
-    });
+void Engine::wait_for_successor(Epoch epoch) {
+  const auto entered = [&] {
+    return installed_epoch_.load(std::memory_order_seq_cst) > epoch.value || fenced_.load(std::memory_order_acquire);
   };
-  drive_until(stable, nullptr, std::nullopt);
+  drive_until(entered, nullptr, std::nullopt);
   throw_if_fenced();
+  // Not the last one that there may be by now: all members must return in the same view.
+  adopt_view(Epoch{epoch.value + 1});
 }
 
 void Engine::release_token() noexcept {

@@ -39,28 +39,28 @@ Extent extent_of(const void* source, void* target, std::uint64_t count, DataType
 }
 
 // `attended`: the caller waits right away.
-engine::Work* submit_allreduce(engine::Engine& engine, std::string_view name, const Tensor& tensor, ReduceOp op,
+engine::Work* submit_allreduce(engine::Front& front, std::string_view name, const Tensor& tensor, ReduceOp op,
                                bool attended) {
   check_buffer(Collective::allreduce, tensor.source, tensor.count);
   check_buffer(Collective::allreduce, tensor.target, tensor.count);
   check_reduction(tensor.dtype, op);
   const Extent extent = extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype);
   check_overlap(Collective::allreduce, tensor.source, extent.bytes, tensor.target, extent.bytes);
-  return engine.submit(name, {Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count}, tensor.shape, extent,
-                       attended);
+  return front.submit(name, {Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count}, tensor.shape, extent,
+                      attended);
 }
 
 }  // namespace
 
 Handle& Handle::operator=(Handle&& other) noexcept {
   if (this == &other) return *this;
-  if (work_ != nullptr) work_->engine.release(work_);
+  if (work_ != nullptr) work_->front.release(work_);
   work_ = std::exchange(other.work_, nullptr);
   return *this;
 }
 
 Handle::~Handle() {
-  if (work_ != nullptr) work_->engine.release(work_);
+  if (work_ != nullptr) work_->front.release(work_);
 }
 
 bool Handle::done() const noexcept {
@@ -69,14 +69,14 @@ bool Handle::done() const noexcept {
 
 Outcome Handle::wait() {
   if (work_ == nullptr) refuse("wait() on a handle that stands for nothing");
-  work_->engine.wait(*work_, std::nullopt);
+  work_->front.wait(*work_, std::nullopt);
   if (!work_->status.ok()) throw Error(work_->status);
   return work_->outcome;
 }
 
 bool Handle::wait_for(std::chrono::nanoseconds timeout) {
   if (work_ == nullptr) refuse("wait_for() on a handle that stands for nothing");
-  if (!work_->engine.wait(*work_, timeout)) return false;
+  if (!work_->front.wait(*work_, timeout)) return false;
   if (!work_->status.ok()) throw Error(work_->status);
   return true;
 }
@@ -99,7 +99,7 @@ Communicator& Communicator::operator=(Communicator&&) noexcept = default;
 Communicator::~Communicator() = default;
 
 int Communicator::rank() const noexcept {
-  return session_->engine().rank().value;
+  return session_->front().rank().value;
 }
 int Communicator::size() const noexcept {
   return view().size();
@@ -108,7 +108,7 @@ Epoch Communicator::epoch() const noexcept {
   return view().epoch;
 }
 const View& Communicator::view() const noexcept {
-  return session_->engine().view();
+  return session_->front().view();
 }
 
 Outcome Communicator::allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op) {
@@ -117,14 +117,14 @@ Outcome Communicator::allreduce(const void* in, void* out, std::uint64_t count, 
   check_reduction(dtype, op);
   const Extent extent = extent_of(in, out, count, dtype);
   check_overlap(Collective::allreduce, in, extent.bytes, out, extent.bytes);
-  return session_->engine().run_ordered({Collective::allreduce, dtype, op, Rank{0}, count}, extent);
+  return session_->front().run_ordered({Collective::allreduce, dtype, op, Rank{0}, count}, extent);
 }
 
 Outcome Communicator::broadcast(void* data, std::uint64_t count, DataType dtype, int root) {
   check_buffer(Collective::broadcast, data, count);
   if (root < 0 || root >= size()) refuse(fmt::format("broadcast: root {} is not a rank of {}", root, size()));
-  return session_->engine().run_ordered({Collective::broadcast, dtype, ReduceOp::sum, Rank{root}, count},
-                                        extent_of(data, data, count, dtype));
+  return session_->front().run_ordered({Collective::broadcast, dtype, ReduceOp::sum, Rank{root}, count},
+                                       extent_of(data, data, count, dtype));
 }
 
 Outcome Communicator::allgather(const void* in, void* out, std::uint64_t count, DataType dtype) {
@@ -132,26 +132,26 @@ Outcome Communicator::allgather(const void* in, void* out, std::uint64_t count, 
   check_buffer(Collective::allgather, out, count);
   const Extent extent = extent_of(in, out, count, dtype);
   check_overlap(Collective::allgather, in, extent.bytes, out, extent.bytes * static_cast<std::uint64_t>(size()));
-  return session_->engine().run_ordered({Collective::allgather, dtype, ReduceOp::sum, Rank{0}, count}, extent);
+  return session_->front().run_ordered({Collective::allgather, dtype, ReduceOp::sum, Rank{0}, count}, extent);
 }
 
 Outcome Communicator::barrier() {
-  return session_->engine().run_ordered({Collective::barrier, DataType::uint8, ReduceOp::sum, Rank{0}, 0}, {});
+  return session_->front().run_ordered({Collective::barrier, DataType::uint8, ReduceOp::sum, Rank{0}, 0}, {});
 }
 
 Handle Communicator::allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op) {
-  return Handle(submit_allreduce(session_->engine(), name, tensor, op, false));
+  return Handle(submit_allreduce(session_->front(), name, tensor, op, false));
 }
 
 Outcome Communicator::allreduce(std::string_view name, const Tensor& tensor, ReduceOp op) {
-  return Handle(submit_allreduce(session_->engine(), name, tensor, op, true)).wait();
+  return Handle(submit_allreduce(session_->front(), name, tensor, op, true)).wait();
 }
 
 Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor, int root) {
   check_buffer(Collective::broadcast, tensor.target, tensor.count);
   if (root < 0 || root >= size())
     refuse(fmt::format("broadcast '{}': root {} is not a rank of {}", name, root, size()));
-  return Handle(session_->engine().submit(
+  return Handle(session_->front().submit(
       name, {Collective::broadcast, tensor.dtype, ReduceOp::sum, Rank{root}, tensor.count}, tensor.shape,
       extent_of(tensor.target, tensor.target, tensor.count, tensor.dtype), false));
 }
@@ -159,17 +159,29 @@ Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor
 Handle Communicator::allgather_async(std::string_view name, const Tensor& tensor) {
   check_buffer(Collective::allgather, tensor.source, tensor.count);
   check_buffer(Collective::allgather, tensor.target, tensor.count);
-  return Handle(session_->engine().submit(
+  return Handle(session_->front().submit(
       name, {Collective::allgather, tensor.dtype, ReduceOp::sum, Rank{0}, tensor.count}, tensor.shape,
       extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype), false));
 }
 
 void Communicator::on_view_change(std::function<void(const View& before, const View& after)> callback) {
-  session_->engine().on_view_change(std::move(callback));
+  session_->on_view_change(std::move(callback));
+}
+
+void Communicator::register_state(std::string_view name, std::span<std::byte> memory) {
+  if (const Status status = session_->state().add(name, memory); !status.ok()) throw Error(status);
+}
+
+void Communicator::step() {
+  session_->step();
+}
+
+bool Communicator::observing() const noexcept {
+  return session_->observing();
 }
 
 void Communicator::flush() {
-  session_->engine().flush();
+  session_->front().flush();
 }
 
 void Communicator::shutdown(std::chrono::milliseconds timeout) {

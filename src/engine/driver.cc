@@ -3,21 +3,26 @@
 
 #include <algorithm>
 
+#include "base/failpoint.h"
 #include "engine/driving.h"
 #include "engine/engine.h"
 
 namespace hora::engine {
 
-Engine::Engine(const EngineOptions& options, const View& view, MemberId self, GroupTransport& transport,
-               BoardFactory make_board, Messenger& messenger, const Clock& clock, const Log& log)
+Engine::Engine(const EngineOptions& options, const View& view, const Positions& done, MemberId self,
+               GroupTransport& transport, BoardFactory make_board, Messenger& negotiation_link, Messenger& flush_link,
+               const Clock& clock, const Log& log)
     : options_(options),
       self_(self),
       transport_(transport),
       make_board_(std::move(make_board)),
-      messenger_(messenger),
+      negotiation_link_(negotiation_link),
+      flush_link_(flush_link),
       clock_(clock),
       log_(log),
+      installed_epoch_(view.epoch.value),
       view_(view),
+      sequences_(done),
       ordered_work_(*this),
       installed_{view},
       visible_(&installed_.front()) {
@@ -96,6 +101,9 @@ void Engine::end_execution(Channel channel, Step how) {
   ended.waiting_since.reset();
   const Outcome outcome{view_.epoch, transport_.contributors(channel)};
   const Status status = how == Step::done ? Status() : mismatch_of(channel);
+  HORA_FAILPOINT("engine.operation_ended");
+  if (!flush_questions_.empty()) [[unlikely]]
+    answer_flush_questions();
   if (channel == Channel::ordered) return ordered_work_.finish(status, outcome);
   // The names are free before their callers know, since they may submit them again at once.
   if (ended.from_negotiator) negotiator_->finish_execution();
@@ -111,6 +119,8 @@ void Engine::finish(Work* work, const Status& status, const Outcome& outcome) no
     negotiated_.pop_back();
     work->accepted = false;
   }
+  if (Recorder* recorder = recorder_.load(std::memory_order_acquire); recorder != nullptr) [[unlikely]]
+    recorder->named(work->name, status, outcome, work->signature, work->extent);
   unfinished_.fetch_sub(1, std::memory_order_seq_cst);
   const bool attended = work == attended_;
   work->finish(status, outcome);
@@ -148,6 +158,7 @@ void Engine::start_group(const Signature& signature) {
   for (const Work* work : group.works) group.extents.push_back(work->extent);
   group.operation = {Channel::negotiated, ++sequence(Channel::negotiated), signature, group.extents};
   group.active = true;
+  HORA_FAILPOINT("engine.group_started");
   if (const Step step = transport_.start(group.operation); step != Step::pending)
     end_execution(Channel::negotiated, step);
 }
@@ -159,6 +170,8 @@ bool Engine::accept_inbox() {
     const MutexLock lock(inbox_mutex_);
     works.swap(submitted_);
     messages.swap(messages_);
+    flush_questions_.insert(flush_questions_.end(), asked_.begin(), asked_.end());
+    asked_.clear();
     inbox_filled_.store(false, std::memory_order_seq_cst);
   }
   for (Work* work : works) accept(work);
@@ -171,6 +184,7 @@ bool Engine::accept_inbox() {
   }
   negotiator_->poll();
   if (negotiator_->has_actions()) apply_negotiation_actions();
+  if (!flush_questions_.empty()) answer_flush_questions();
   return true;
 }
 
@@ -196,7 +210,7 @@ void Engine::accept(Work* work) {
 void Engine::apply_negotiation_actions() {
   negotiation::Actions actions = negotiator_->take_actions();
   for (const auto& send : actions.sends) {
-    if (const Status status = messenger_.send(send.to, send.message); !status.ok())
+    if (const Status status = negotiation_link_.send(send.to, send.message); !status.ok())
       log_(LogLevel::warn, "negotiation", "{}", status.message());
   }
   for (const auto& failure : actions.failures) finish(by_entry_[failure.entry], failure.status, {view_.epoch, 0});

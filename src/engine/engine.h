@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,7 +23,9 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/wire.h"
+#include "engine/front.h"
 #include "engine/ladder.h"
+#include "engine/recorder.h"
 #include "engine/token.h"
 #include "engine/work.h"
 #include "hora/hora.hpp"
@@ -48,32 +51,36 @@ class ViewRequests {
   virtual void request_view_change(const Status& cause) = 0;
 };
 
-class Engine {
+class Engine final : public Front {
  public:
   // Makes the board of a view that the transport has entered. Empty: negotiation goes by messages.
   using BoardFactory = std::function<std::unique_ptr<Board>(const View&)>;
 
-  // The references must outlive the engine. `self` is a member of `view`, the founding view.
-  Engine(const EngineOptions& options, const View& view, MemberId self, GroupTransport& transport,
-         BoardFactory make_board, Messenger& messenger, const Clock& clock, const Log& log);
-  ~Engine();
+  // The references must outlive the engine. `self` is a member of `view`, the founding view or the one that a newcomer
+  // enters, with `done` operations behind it, as `transport`.
+  Engine(const EngineOptions& options, const View& view, const Positions& done, MemberId self,
+         GroupTransport& transport, BoardFactory make_board, Messenger& negotiation_link, Messenger& flush_link,
+         const Clock& clock, const Log& log);
+  ~Engine() override;
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
-  // --- callers' threads. These throw Error.
-  Outcome run_ordered(const Signature& signature, const Extent& extent);
-  // The result has two references: the caller's, given back by release(), and the engine's. `attended`: the caller
-  // waits right away, so that no other thread need be woken.
+  // --- callers' threads
+  Outcome run_ordered(const Signature& signature, const Extent& extent) override;
   Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
-               const Extent& extent, bool attended);
-  // False when `timeout` passed first. Does not throw for a failed work.
-  bool wait(Work& work, std::optional<Duration> timeout);
-  void release(Work* work) noexcept;
-  void flush();
-  void on_view_change(std::function<void(const View& before, const View& after)> callback);
-  // The view that the last call returned in.
-  [[nodiscard]] const View& view() const noexcept { return *visible_.load(std::memory_order_acquire); }
-  [[nodiscard]] Rank rank() const noexcept { return view().rank_of(self_).value_or(Rank{}); }
+               const Extent& extent, bool attended) override;
+  bool wait(Work& work, std::optional<Duration> timeout) override;
+  void release(Work* work) noexcept override;
+  void flush() override;
+  void on_view_change(std::function<void(const View& before, const View& after)> callback) override;
+  [[nodiscard]] const View& view() const noexcept override { return *visible_.load(std::memory_order_acquire); }
+  [[nodiscard]] Rank rank() const noexcept override { return view().rank_of(self_).value_or(Rank{}); }
+  // Negotiated works that have not ended.
+  [[nodiscard]] std::uint32_t unfinished() const noexcept { return unfinished_.load(std::memory_order_acquire); }
+  // Returns in the successor of the view `epoch`, once there is one.
+  void wait_for_successor(Epoch epoch);
+  // From now on what ends is told to `recorder`; null: no more. On the thread that submits, with nothing in flight.
+  void record_to(Recorder* recorder) noexcept { recorder_.store(recorder, std::memory_order_release); }
 
   // --- the background thread
   void run_background();
@@ -81,6 +88,7 @@ class Engine {
   // --- the sentinel
   void connect(ViewRequests& requests) noexcept { requests_ = &requests; }
   void on_negotiation_message(MemberId from, std::span<const std::byte> message);
+  void on_flush_message(MemberId from, std::span<const std::byte> message);
   // Takes the token for good, until install() or fence(). What the report says is final until then.
   [[nodiscard]] wire::Bytes freeze();
   // Enters `next` as `verdict` (of decide()) says, and lets drivers go on. Freezes first where that was not done.
@@ -90,6 +98,10 @@ class Engine {
 
   // Merges the reports of frozen members into the verdict for all of them. Pure.
   static wire::Bytes decide(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& reports);
+  // Whether a newcomer can enter: nothing is active at any member, and all have ended the same operations. Pure.
+  static bool may_enter(const View& old, const std::map<MemberId, wire::Bytes>& reports);
+  // Where a newcomer enters that `verdict` takes in.
+  static std::optional<Positions> positions_of(std::span<const std::byte> verdict);
 
  private:
   // The operation that a channel executes, and the works that wait for it, one for each extent.
@@ -147,6 +159,12 @@ class Engine {
     return inbox_filled_.load(std::memory_order_seq_cst) || unfinished_.load(std::memory_order_seq_cst) > 0;
   }
 
+  // flush.cc
+  [[nodiscard]] Positions ended() noexcept;
+  [[nodiscard]] bool is_stable(const Positions& positions) const;
+  bool ask_what_is_held(const Positions& positions, std::set<MemberId>& asked);
+  void answer_flush_questions();
+
   // recovery.cc: by the sentinel, which holds the token then
   [[nodiscard]] wire::Bytes report() const;
   void break_operation(Channel channel, const ChannelVerdict& verdict, const std::vector<std::string>& group,
@@ -159,7 +177,8 @@ class Engine {
   const MemberId self_;
   GroupTransport& transport_;
   const BoardFactory make_board_;
-  Messenger& messenger_;
+  Messenger& negotiation_link_;
+  Messenger& flush_link_;
   const Clock& clock_;
   const Log& log_;
   ViewRequests* requests_ = nullptr;
@@ -172,20 +191,23 @@ class Engine {
   std::atomic<std::uint32_t> callers_{0};          // callers' threads that want the token
   std::atomic<std::uint32_t> background_word_{0};  // changes when the background thread has something to look at
   std::atomic<std::uint32_t> unfinished_{0};       // negotiated works that were submitted and have not ended
+  std::atomic<std::uint64_t> installed_epoch_{0};  // of view_, for those without the token
+  std::atomic<Recorder*> recorder_{nullptr};
   std::atomic<bool> fenced_{false};
 
   // --- driven state
   View view_;
   Execution executions_[kChannelCount];
-  std::uint64_t sequences_[kChannelCount] = {};       // of the operation started last
+  Positions sequences_{};                             // of the operation started last
   std::map<std::uint64_t, Status> broken_sequences_;  // ordered operations that failed before they were called here
   std::map<std::string, Status, std::less<>> broken_names_;  // named ones, likewise
   std::unique_ptr<Board> board_;                             // of view_, as negotiator_
   std::unique_ptr<negotiation::Negotiator> negotiator_;
-  std::vector<Work*> negotiated_;   // accepted and not ended
-  std::vector<Work*> by_entry_;     // the work of a negotiator's entry
-  const Work* attended_ = nullptr;  // the work whose own thread drives now
-  bool frozen_ = false;             // the sentinel holds the token
+  std::vector<Work*> negotiated_;                                // accepted and not ended
+  std::vector<Work*> by_entry_;                                  // the work of a negotiator's entry
+  const Work* attended_ = nullptr;                               // the work whose own thread drives now
+  bool frozen_ = false;                                          // the sentinel holds the token
+  std::vector<std::pair<MemberId, Positions>> flush_questions_;  // to be answered once that has ended here
   Work ordered_work_;
 
   // --- on the way to the driver
@@ -194,7 +216,13 @@ class Engine {
   std::deque<std::pair<MemberId, wire::Bytes>> messages_ GUARDED_BY(inbox_mutex_);
   std::vector<std::unique_ptr<Work>> works_ GUARDED_BY(inbox_mutex_);
   std::vector<Work*> free_works_ GUARDED_BY(inbox_mutex_);
+  std::vector<std::pair<MemberId, Positions>> asked_ GUARDED_BY(inbox_mutex_);
   std::atomic<bool> inbox_filled_{false};
+
+  // --- flush()
+  Mutex flush_mutex_;                                            // one at a time
+  std::map<MemberId, Positions> held_ GUARDED_BY(inbox_mutex_);  // what members have answered
+  std::atomic<std::uint32_t> answers_{0};
   std::deque<std::pair<MemberId, wire::Bytes>> early_messages_;  // driven state: of a view not yet installed
 
   // --- what callers see

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "base/failpoint.h"
 #include "engine/driving.h"
 #include "engine/engine.h"
 
@@ -88,12 +89,39 @@ wire::Bytes Engine::decide(const View& old, const View& next, const std::map<Mem
   return encode(verdict);
 }
 
+bool Engine::may_enter(const View& old, const std::map<MemberId, wire::Bytes>& reports) {
+  std::optional<Positions> common;
+  for (const auto& [member, bytes] : reports) {
+    const auto report = decode_report(bytes);
+    if (!report || !old.rank_of(member)) return false;
+    Positions done{};
+    for (const Channel channel : kChannels) {
+      const ChannelReport& said = report->channels[static_cast<std::size_t>(channel)];
+      if (said.active) return false;
+      done[static_cast<std::size_t>(channel)] = said.done;
+    }
+    if (common && *common != done) return false;
+    common = done;
+  }
+  return common.has_value();
+}
+
+std::optional<Positions> Engine::positions_of(std::span<const std::byte> bytes) {
+  const auto verdict = decode_verdict(bytes);
+  if (!verdict) return std::nullopt;
+  Positions done{};
+  for (const Channel channel : kChannels)
+    done[static_cast<std::size_t>(channel)] = verdict->channels[static_cast<std::size_t>(channel)].committed;
+  return done;
+}
+
 wire::Bytes Engine::freeze() {
   if (!frozen_) {
     interrupted_.store(1, std::memory_order_seq_cst);
     wake_driver();
     token_.acquire();
     frozen_ = true;
+    HORA_FAILPOINT("recovery.frozen");
   }
   return report();
 }
@@ -124,6 +152,7 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   // What the old coordinator said before it left or died still holds: the others have seen it.
   if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
   transport_.install(next, verdict->channels);
+  HORA_FAILPOINT("recovery.transport_installed");
   // A committed operation was released in the old view elsewhere, so it ends in the old view here too: the view that
   // callers see changes at the same operation on every member.
   for (const Channel channel : kChannels) {
@@ -132,6 +161,7 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
       step_channel(channel);
   }
   view_ = next;
+  installed_epoch_.store(next.epoch.value, std::memory_order_seq_cst);  // seq_cst: waiters sleep on other words
   for (const Channel channel : kChannels) {
     const auto index = static_cast<std::size_t>(channel);
     execution(channel).expired = false;  // what expired too late for this verdict asks for another one

@@ -8,9 +8,10 @@
 #include <algorithm>
 #include <utility>
 
-namespace hora::engine {
+#include "base/failpoint.h"
+#include "engine/join_messages.h"
 
-namespace {
+namespace hora::engine {
 
 wire::Bytes with_subject(Subject subject, std::span<const std::byte> message) {
   wire::Bytes bytes;
@@ -20,21 +21,26 @@ wire::Bytes with_subject(Subject subject, std::span<const std::byte> message) {
   return bytes;
 }
 
+namespace {
+
 std::string describe(const View& view) {
   return fmt::format("epoch {} with {} member{}", view.epoch.value, view.size(), view.size() == 1 ? "" : "s");
 }
 
 }  // namespace
 
-Status NegotiationLink::send(MemberId to, std::span<const std::byte> message) {
-  return mesh_.send(to, with_subject(Subject::negotiation, message));
+Status SubjectLink::send(MemberId to, std::span<const std::byte> message) {
+  return mesh_.send(to, with_subject(subject_, message));
 }
 
 Sentinel::Sentinel(elastic::MembershipOptions options, MemberId self, const View& founding, Engine& engine,
-                   control::Mesh& mesh, shm::Segment& own, std::map<MemberId, LocalPeer> peers, const Clock& clock,
-                   const Log& log)
+                   std::map<MemberId, LocalPeer> peers, Donor& donor, SentinelHost& host, control::Mesh& mesh,
+                   shm::Segment& own, const Clock& clock, const Log& log)
     : self_(self),
-      engine_(engine),
+      engine_(&engine),
+      newcomer_(nullptr),
+      donor_(donor),
+      host_(host),
       mesh_(mesh),
       own_(own),
       clock_(clock),
@@ -42,14 +48,23 @@ Sentinel::Sentinel(elastic::MembershipOptions options, MemberId self, const View
       peers_(std::move(peers)),
       membership_(std::move(options), self, founding, self.value, clock.now()) {}
 
+Sentinel::Sentinel(elastic::MembershipOptions options, const Member& self, Newcomer& newcomer, Donor& donor,
+                   SentinelHost& host, control::Mesh& mesh, shm::Segment& own, const Clock& clock, const Log& log)
+    : self_(self.id),
+      engine_(nullptr),
+      newcomer_(&newcomer),
+      donor_(donor),
+      host_(host),
+      mesh_(mesh),
+      own_(own),
+      clock_(clock),
+      log_(log),
+      membership_(elastic::Membership::outsider(std::move(options), self, self.id.value, clock.now())) {}
+
 void Sentinel::run(shm::LivenessWatcher& watcher) {
   watcher_ = &watcher;
+  accept_inbox();
   watch_members(membership_.view());
-  for (const auto& [member, peer] : peers_) {
-    if (!peer.pidfd) continue;
-    if (const Status status = mesh_.watch(peer.pidfd.get()); !status.ok())
-      log_(LogLevel::warn, "sentinel", "cannot watch the process of member {:x}: {}", member.value, status.message());
-  }
   execute_actions();
   while (!finished() && !stopping_.load(std::memory_order_acquire)) {
     const auto deadline = membership_.next_deadline();
@@ -87,6 +102,14 @@ void Sentinel::stop() {
   mesh_.wake();
 }
 
+void Sentinel::add_link(control::PeerLink link) {
+  post([&](Inbox& inbox) { inbox.links.push_back(std::move(link)); });
+}
+
+void Sentinel::admit(MemberId newcomer, Epoch epoch) {
+  post([&](Inbox& inbox) { inbox.admission.emplace(newcomer, epoch); });
+}
+
 void Sentinel::request_view_change(const Status& cause) {
   post([&](Inbox& inbox) { inbox.change_requests.push_back(cause); });
 }
@@ -105,6 +128,8 @@ void Sentinel::accept_inbox() {
     const MutexLock lock(mutex_);
     inbox = std::exchange(inbox_, {});
   }
+  for (control::PeerLink& link : inbox.links) on_link(std::move(link));
+  if (inbox.admission) carry_out_admission(inbox.admission->first, inbox.admission->second);
   for (const MemberId member : inbox.died) certain_death(member);
   for (Status& cause : inbox.change_requests) membership_.request_view_change(std::move(cause), clock_.now());
   if (inbox.leave) membership_.leave(clock_.now());
@@ -115,10 +140,18 @@ void Sentinel::accept_inbox() {
   }
 }
 
+// The members wait for a new view, whatever becomes of the newcomer.
+void Sentinel::carry_out_admission(MemberId newcomer, Epoch epoch) {
+  if (membership_.view().epoch != epoch) return;  // it came already, without the newcomer
+  const auto found = newcomers_.find(newcomer);
+  if (found != newcomers_.end()) membership_.admit(found->second, clock_.now());
+  membership_.request_view_change(Status(StatusCode::peer_failed, "a newcomer enters"), clock_.now());
+}
+
 void Sentinel::certain_death(MemberId member) {
   const auto peer = peers_.find(member);
   std::optional<wire::Bytes> record;
-  if (peer != peers_.end()) record = peer->second.segment->read_record();
+  if (peer != peers_.end() && peer->second.segment) record = peer->second.segment->read_record();
   membership_.on_certain_death(member, std::move(record), clock_.now());
 }
 
@@ -127,13 +160,56 @@ void Sentinel::on_message(MemberId from, std::span<const std::byte> message) {
   const auto body = message.subspan(1);
   switch (static_cast<Subject>(message[0])) {
     case Subject::membership: return membership_.on_message(from, body, clock_.now());
-    case Subject::negotiation: return engine_.on_negotiation_message(from, body);
+    case Subject::negotiation:
+      if (engine_ != nullptr) return engine_->on_negotiation_message(from, body);
+      // Members may be in the view that takes this newcomer in before it is.
+      return early_.emplace_back(from, wire::Bytes(body.begin(), body.end())), void();
+    case Subject::flush:
+      if (engine_ != nullptr) engine_->on_flush_message(from, body);
+      return;
+    case Subject::joining: return on_join_message(from, body);
   }
   log_(LogLevel::warn, "sentinel", "member {:x} sent a message of unknown subject {}", from.value,
        std::to_integer<int>(message[0]));
 }
 
+void Sentinel::on_link(control::PeerLink link) {
+  const MemberId id = link.id;
+  auto peer = host_.meet(std::move(link));
+  if (!peer.ok()) return log_(LogLevel::warn, "join", "cannot meet member {:x}: {}", id.value, peer.status().message());
+  if (peer->pidfd) {
+    if (const Status status = mesh_.watch(peer->pidfd.get()); !status.ok())
+      log_(LogLevel::warn, "sentinel", "cannot watch the process of member {:x}: {}", id.value, status.message());
+  }
+  peers_[id] = std::move(peer).value();
+}
+
+void Sentinel::on_stream(MemberId from, UniqueFd socket) {
+  if (newcomers_.contains(from)) donor_.start(from, std::move(socket));
+}
+
+void Sentinel::on_join_message(MemberId from, std::span<const std::byte> bytes) {
+  const auto message = decode_join_message(bytes);
+  if (!message) return log_(LogLevel::warn, "join", "member {:x} sent a malformed message", from.value);
+  if (const auto* welcome = std::get_if<Welcome>(&*message)) {
+    if (newcomer_ != nullptr) newcomer_->on_welcome(from, welcome->view);
+    return;
+  }
+  const Member& newcomer = std::get<Introduction>(*message).self;
+  if (newcomer.id != from || !peers_.contains(from) || engine_ == nullptr) return;  // it asks again, or is a liar
+  newcomers_[from] = newcomer;
+  welcome(from);
+}
+
+void Sentinel::welcome(MemberId newcomer) {
+  const wire::Bytes message = encode_join_message(Welcome{membership_.view()});
+  if (const Status status = mesh_.send(newcomer, with_subject(Subject::joining, message)); !status.ok())
+    log_(LogLevel::warn, "join", "{}", status.message());
+}
+
 void Sentinel::on_link_down(MemberId peer) {
+  newcomers_.erase(peer);
+  if (newcomer_ != nullptr) newcomer_->on_link_down(peer);
   membership_.on_link_down(peer, clock_.now());
 }
 
@@ -149,12 +225,13 @@ void Sentinel::execute_actions() {
 }
 
 void Sentinel::execute(const elastic::Freeze& action) {
-  membership_.on_report(action.epoch, engine_.freeze(), clock_.now());
+  membership_.on_report(action.epoch, engine_->freeze(), clock_.now());
 }
 
 void Sentinel::execute(const elastic::Persist& action) {
   if (const Status status = own_.write_record(action.record); !status.ok())
     log_(LogLevel::error, "sentinel", "cannot persist: {}", status.message());
+  HORA_FAILPOINT("sentinel.record_persisted");
 }
 
 void Sentinel::execute(const elastic::Send& action) {
@@ -167,8 +244,24 @@ void Sentinel::execute(const elastic::Install& action) {
   for (const elastic::Departure& departure : action.departures)
     log_(departure.left ? LogLevel::info : LogLevel::warn, "elastic", "member {:x} is gone: {}", departure.member.value,
          departure.cause);
-  if (const Status status = engine_.install(action.next, action.verdict); !status.ok())
-    return execute(elastic::Fence{status});
+  if (engine_ == nullptr) {
+    const auto done = Engine::positions_of(action.verdict);
+    if (!done) return execute(elastic::Fence{Status(StatusCode::internal, "the verdict is malformed")});
+    const auto engine = host_.enter(action.next, *done);
+    if (!engine.ok()) return execute(elastic::Fence{engine.status()});
+    engine_ = engine.value();
+    for (const auto& [from, message] : std::exchange(early_, {})) engine_->on_negotiation_message(from, message);
+    newcomer_->on_entered();
+  } else {
+    [[maybe_unused]] const wire::Bytes report = engine_->freeze();
+    Status status = host_.prepare(action.next);
+    if (status.ok()) status = engine_->install(action.next, action.verdict);
+    if (!status.ok()) return execute(elastic::Fence{status});
+  }
+  HORA_FAILPOINT("sentinel.view_installed");
+  donor_.on_install(action.next);
+  for (const Member& member : action.next.members) newcomers_.erase(member.id);
+  for (const auto& [id, member] : newcomers_) welcome(id);
   log_(LogLevel::info, "elastic", "entered {}", describe(action.next));
   watch_members(action.next);
   // Who left in order did its part: the end of a job, where ranks leave one after the other, is no failure.
@@ -185,7 +278,8 @@ void Sentinel::execute(const elastic::Install& action) {
 void Sentinel::execute(const elastic::Fence& action) {
   log_(action.cause.code() == StatusCode::shut_down ? LogLevel::debug : LogLevel::error, "elastic",
        "this rank stops: {}", action.cause.message());
-  engine_.fence(action.cause);
+  if (engine_ != nullptr) engine_->fence(action.cause);
+  if (newcomer_ != nullptr) newcomer_->on_end(action.cause);
   stopping_.store(true, std::memory_order_release);
 }
 
@@ -199,7 +293,8 @@ void Sentinel::execute(const elastic::Kill& action) {
 void Sentinel::watch_members(const View& view) {
   std::vector<std::shared_ptr<const shm::Segment>> segments;
   for (const Member& member : view.members)
-    if (const auto peer = peers_.find(member.id); peer != peers_.end()) segments.push_back(peer->second.segment);
+    if (const auto peer = peers_.find(member.id); peer != peers_.end() && peer->second.segment)
+      segments.push_back(peer->second.segment);
   watcher_->set_peers(std::move(segments));
 }
 

@@ -16,7 +16,9 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "elastic/membership.h"
+#include "engine/donor.h"
 #include "engine/engine.h"
+#include "engine/newcomer.h"
 #include "interfaces/clock.h"
 #include "transports/control/mesh.h"
 #include "transports/shm/liveness.h"
@@ -24,17 +26,20 @@
 
 namespace hora::engine {
 
-// The control plane is shared by two protocols; the first byte of a message says whose it is.
-enum class Subject : std::uint8_t { membership = 1, negotiation = 2 };
+// The control plane is shared by several protocols; the first byte of a message says whose it is.
+enum class Subject : std::uint8_t { membership = 1, negotiation = 2, joining = 3, flush = 4 };
 
-// Sends the engine's messages over the mesh.
-class NegotiationLink final : public Messenger {
+wire::Bytes with_subject(Subject subject, std::span<const std::byte> message);
+
+// Sends the engine's messages of one subject over the mesh.
+class SubjectLink final : public Messenger {
  public:
-  explicit NegotiationLink(control::Mesh& mesh) noexcept : mesh_(mesh) {}
+  SubjectLink(control::Mesh& mesh, Subject subject) noexcept : mesh_(mesh), subject_(subject) {}
   Status send(MemberId to, std::span<const std::byte> message) override;
 
  private:
   control::Mesh& mesh_;
+  const Subject subject_;
 };
 
 // What the sentinel knows of a peer on this host.
@@ -43,11 +48,27 @@ struct LocalPeer {
   std::shared_ptr<const shm::Segment> segment;  // shared with the liveness watcher, which may still sleep on it
 };
 
+// What the sentinel asks of the session, on its own thread.
+class SentinelHost {
+ public:
+  virtual ~SentinelHost() = default;
+  // A link to a member or newcomer: its segment and data sockets are for the data plane.
+  virtual Result<LocalPeer> meet(control::PeerLink link) = 0;
+  // `view` is about to be installed, and the engine is frozen: the data plane takes over what belongs to its newcomers.
+  virtual Status prepare(const View& view) = 0;
+  // This newcomer has become a member: the engine from now on, with `done` operations behind it.
+  virtual Result<Engine*> enter(const View& view, const Positions& done) = 0;
+};
+
 class Sentinel final : public control::LoopHandler, public shm::LivenessHandler, public ViewRequests {
  public:
-  // All references outlive the sentinel; `own` is this member's segment.
-  Sentinel(elastic::MembershipOptions options, MemberId self, const View& founding, Engine& engine, control::Mesh& mesh,
-           shm::Segment& own, std::map<MemberId, LocalPeer> peers, const Clock& clock, const Log& log);
+  // Of a founder. All references outlive the sentinel; `own` is this member's segment.
+  Sentinel(elastic::MembershipOptions options, MemberId self, const View& founding, Engine& engine,
+           std::map<MemberId, LocalPeer> peers, Donor& donor, SentinelHost& host, control::Mesh& mesh,
+           shm::Segment& own, const Clock& clock, const Log& log);
+  // Of a newcomer.
+  Sentinel(elastic::MembershipOptions options, const Member& self, Newcomer& newcomer, Donor& donor, SentinelHost& host,
+           control::Mesh& mesh, shm::Segment& own, const Clock& clock, const Log& log);
 
   // The thread's body. Returns after a fence, an orderly leave or stop().
   void run(shm::LivenessWatcher& watcher);
@@ -60,6 +81,11 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   // At most until `timeout`; whether run() is over.
   bool wait_finished(Duration timeout) const;
 
+  // Thread safe: a link that another thread has dialed.
+  void add_link(control::PeerLink link);
+  // Thread safe: all members stand at a boundary in view `epoch`, where `newcomer` should enter. Ends that view in any
+  // case.
+  void admit(MemberId newcomer, Epoch epoch);
   void request_view_change(const Status& cause) override;  // thread safe
   void on_peer_died(MemberId member) override;             // on the watcher's thread
   void on_self_marked() override;                          // on the watcher's thread
@@ -68,6 +94,8 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   struct Inbox {
     std::vector<MemberId> died;
     std::vector<Status> change_requests;
+    std::vector<control::PeerLink> links;
+    std::optional<std::pair<MemberId, Epoch>> admission;
     bool leave = false;
     bool self_marked = false;
   };
@@ -75,10 +103,15 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void on_message(MemberId from, std::span<const std::byte> message) override;
   void on_link_down(MemberId peer) override;
   void on_readable(int fd) override;
+  void on_link(control::PeerLink link) override;
+  void on_stream(MemberId from, UniqueFd socket) override;
+  void on_join_message(MemberId from, std::span<const std::byte> message);
 
   template <typename Change>
   void post(Change&& change);
   void accept_inbox();
+  void welcome(MemberId newcomer);
+  void carry_out_admission(MemberId newcomer, Epoch epoch);
   void certain_death(MemberId member);
   void execute_actions();
   void execute(const elastic::Freeze& action);
@@ -90,12 +123,17 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void watch_members(const View& view);
 
   const MemberId self_;
-  Engine& engine_;
+  Engine* engine_;      // null: a newcomer that has not entered
+  Newcomer* newcomer_;  // null: a founder
+  Donor& donor_;
+  SentinelHost& host_;
   control::Mesh& mesh_;
   shm::Segment& own_;
   const Clock& clock_;
   const Log& log_;
-  std::map<MemberId, LocalPeer> peers_;
+  std::map<MemberId, LocalPeer> peers_;                  // linked: members and newcomers
+  std::map<MemberId, Member> newcomers_;                 // introduced, and in no view yet
+  std::vector<std::pair<MemberId, wire::Bytes>> early_;  // of the negotiation, before a newcomer has entered
   elastic::Membership membership_;
   shm::LivenessWatcher* watcher_ = nullptr;
   std::ptrdiff_t left_in_order_ = 0;  // members, in all views so far

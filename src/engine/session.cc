@@ -5,13 +5,14 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <system_error>
+#include <utility>
 
 #include "base/environment.h"
 #include "base/machine.h"
 #include "elastic/store/store_client.h"
 #include "engine/bootstrap.h"
-#include "transports/shm/board.h"
 
 namespace hora::engine {
 
@@ -53,17 +54,16 @@ Result<std::unique_ptr<shm::Segment>> SegmentSource::attach(UniqueFd fd, MemberI
 }
 
 Result<std::unique_ptr<Session>> Session::start(const Options& options) {
-  SegmentSource segments;
-  return start(options, segments);
+  return start(options, nullptr);
 }
 
-Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentSource& segments) {
+Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentSource* segments) {
   const auto level = parse_log_level(Environment::of_process());
   if (!level.ok()) return level.status();
-  std::unique_ptr<Session> session(new Session(options, level.value()));
+  std::unique_ptr<Session> session(new Session(options, level.value(), segments));
   const SignalsBlocked blocked;
   try {
-    HORA_TRY(session->join(segments));
+    HORA_TRY(session->join());
   } catch (const std::system_error& error) {
     return Status(StatusCode::resource,
                   fmt::format("cannot start a thread: {}; raise the limits on processes and memory (ulimit -u, -v)",
@@ -72,73 +72,130 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentS
   return session;
 }
 
-Session::Session(const Options& options, LogLevel level)
-    : options_(options), process_(getpid()), log_(level, fmt::format("rank={}", options.rank)), id_(new_member_id()) {}
+Session::Session(const Options& options, LogLevel level, SegmentSource* segments)
+    : options_(options),
+      process_(getpid()),
+      segments_(segments != nullptr ? *segments : own_segments_),
+      log_(level, options.join ? fmt::format("newcomer={}", options.process) : fmt::format("rank={}", options.rank)),
+      id_(new_member_id()) {}
 
-Status Session::join(SegmentSource& segments) {
-  auto mesh = control::Mesh::listen({id_, options_.job, options_.secret}, clock_, log_);
+Status Session::join() {
+  const auto tcp_host = own_tcp_host(options_);
+  if (!tcp_host.ok()) return tcp_host.status();
+  auto mesh = control::Mesh::listen({id_, options_.job, options_.secret},
+                                    {tcp_host.value(), options_.port_first, options_.port_last}, clock_, log_);
   if (!mesh.ok()) return mesh.status();
   mesh_ = std::move(mesh).value();
-  if (options_.size > 1) {
+  if (options_.size > 1 || options_.join) {
     store_ =
         std::make_unique<store::StoreClient>(store::ClientConfig{options_.store, options_.job, options_.secret,
                                                                  std::chrono::milliseconds(options_.start_timeout_ms)},
                                              clock_);
   }
+  negotiation_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::negotiation);
+  flush_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::flush);
+  donor_ = std::make_unique<Donor>(state_, options_.join_log_bytes, log_);
   const auto host = this_host();
   if (!host.ok()) return host.status();
-  auto founding = agree(options_, store_.get(), clock_, id_, host.value(), mesh_->address());
-  if (!founding.ok()) return founding.status();
-  HORA_TRY(connect(segments, founding->view, founding->self));
-  return run(founding->view);
+  const Member self{id_, host.value(), mesh_->address()};
+  return options_.join ? follow(self) : found(self);
 }
 
-Status Session::connect(SegmentSource& segments, const View& view, Rank self) {
-  const shm::SegmentLayout layout =
-      shm::choose_layout(shm::last_level_cache_bytes(), view.config.chunk_bytes, view.config.one_shot_bytes);
-  auto own = segments.create(id_, layout);
-  if (!own.ok()) return own.status();
-  own_segment_ = std::move(own).value();
+Status Session::found(const Member& self) {
+  auto founding = agree(options_, store_.get(), clock_, self);
+  if (!founding.ok()) return founding.status();
+  const View& view = founding->view;
+  HORA_TRY(create_segment(view.config));
   const TimePoint deadline = clock_.now() + std::chrono::milliseconds(options_.start_timeout_ms);
-  auto links = mesh_->connect_all(view, self, own_segment_->fd(), deadline);
+  auto links = mesh_->connect_all(view, founding->self, own_segment_->fd(), deadline);
   if (!links.ok()) return links.status();
+  std::map<MemberId, LocalPeer> peers;
   for (control::PeerLink& link : links.value()) {
-    auto segment = segments.attach(std::move(link.segment), link.id, layout);
-    if (!segment.ok()) return segment.status();
-    segments_[link.id] = std::move(segment).value();
-    peers_[link.id] = {std::move(link.pidfd), segments_[link.id]};
+    const MemberId id = link.id;
+    auto peer = meet(std::move(link));
+    if (!peer.ok()) return peer.status();
+    peers[id] = std::move(peer).value();
   }
+  HORA_TRY(start_engine(view, {}));
+  front_ = engine_.get();
+  SentinelHost& host = *this;
+  sentinel_ = std::make_unique<Sentinel>(membership_options(), id_, view, *engine_, std::move(peers), *donor_, host,
+                                         *mesh_, *own_segment_, clock_, log_);
+  engine_->connect(*sentinel_);
+  return start_sentinel();
+}
+
+Status Session::follow(const Member& self) {
+  auto job = find_members(options_, *store_, clock_, self);
+  if (!job.ok()) return job.status();
+  HORA_TRY(create_segment(job->config));
+  const auto sink = [this](control::PeerLink link) { sentinel_->add_link(std::move(link)); };
+  newcomer_ = std::make_unique<Newcomer>(self, own_segment_->fd(), *mesh_, sink,
+                                         std::chrono::milliseconds(options_.start_timeout_ms), clock_, log_);
+  SentinelHost& host = *this;
+  sentinel_ = std::make_unique<Sentinel>(membership_options(), self, *newcomer_, *donor_, host, *mesh_, *own_segment_,
+                                         clock_, log_);
+  HORA_TRY(start_sentinel());
+  HORA_TRY(newcomer_->find(job.value()));
+  observer_ = std::make_unique<Observer>(*newcomer_, state_, log_);
+  front_ = observer_.get();
   return {};
 }
 
-std::vector<const shm::Segment*> Session::segments_of(const View& view) const {
-  std::vector<const shm::Segment*> segments;
-  for (const Member& member : view.members)
-    segments.push_back(member.id == id_ ? own_segment_.get() : segments_.at(member.id).get());
-  return segments;
+Status Session::create_segment(const AgreedConfig& config) {
+  auto own = segments_.create(
+      id_, shm::choose_layout(shm::last_level_cache_bytes(), config.chunk_bytes, config.one_shot_bytes));
+  if (!own.ok()) return own.status();
+  own_segment_ = std::move(own).value();
+  data_plane_ = std::make_unique<DataPlane>(id_, config, *own_segment_);
+  return {};
 }
 
-Status Session::run(const View& view) {
-  group_ = std::make_unique<shm::ShmGroup>(*own_segment_, segments_of(view), view);
-  negotiation_link_ = std::make_unique<NegotiationLink>(*mesh_);
-  const EngineOptions options{std::chrono::milliseconds(options_.stall_warning_ms),
-                              std::chrono::milliseconds(options_.operation_timeout_ms),
-                              view.size() > inspect_machine().usable_cpus};
-  const auto make_board = [this](const View& of) -> std::unique_ptr<Board> {
-    return std::make_unique<shm::ShmBoard>(*own_segment_, segments_of(of), of.epoch);
-  };
-  engine_ = std::make_unique<Engine>(options, view, id_, *group_, make_board, *negotiation_link_, clock_, log_);
+Result<LocalPeer> Session::meet(control::PeerLink link) {
+  std::shared_ptr<const shm::Segment> shared;
+  if (link.segment) {
+    auto segment = segments_.attach(std::move(link.segment), link.id, own_segment_->layout());
+    if (!segment.ok()) return segment.status();
+    shared = std::move(segment).value();
+  }
+  data_plane_->add(link.id, shared, std::move(link.data));
+  return LocalPeer{std::move(link.pidfd), std::move(shared)};
+}
 
+elastic::MembershipOptions Session::membership_options() const {
   elastic::MembershipOptions membership;
   membership.decide = &Engine::decide;
+  membership.may_enter = &Engine::may_enter;
   membership.kill_suspects = options_.kill_suspects;
-  sentinel_ = std::make_unique<Sentinel>(std::move(membership), id_, view, *engine_, *mesh_, *own_segment_,
-                                         std::move(peers_), clock_, log_);
-  engine_->connect(*sentinel_);
+  return membership;
+}
+
+Status Session::start_sentinel() {
   auto watcher = shm::LivenessWatcher::start(*own_segment_, *sentinel_);
   if (!watcher.ok()) return watcher.status();
   watcher_ = std::move(watcher).value();
   sentinel_thread_ = start_thread("hora-sentinel", [this] { sentinel_->run(*watcher_); });
+  return {};
+}
+
+Result<Engine*> Session::enter(const View& view, const Positions& done) {
+  HORA_TRY(start_engine(view, done));
+  return engine_.get();
+}
+
+Status Session::start_engine(const View& view, const Positions& done) {
+  const auto group = data_plane_->open(view, done);
+  if (!group.ok()) return group.status();
+  const auto local = std::count_if(view.members.begin(), view.members.end(), [&](const Member& member) {
+    return member.host == view.members[static_cast<std::size_t>(view.rank_of(id_)->value)].host;
+  });
+  const EngineOptions options{std::chrono::milliseconds(options_.stall_warning_ms),
+                              std::chrono::milliseconds(options_.operation_timeout_ms),
+                              local > inspect_machine().usable_cpus};
+  const auto make_board = [this](const View& of) { return data_plane_->make_board(of); };
+  engine_ = std::make_unique<Engine>(options, view, done, id_, *group.value(), make_board, *negotiation_link_,
+                                     *flush_link_, clock_, log_);
+  if (sentinel_) engine_->connect(*sentinel_);
   background_thread_ = start_thread("hora-background", [this] { engine_->run_background(); });
   return {};
 }
@@ -153,11 +210,13 @@ Status Session::leave(std::chrono::milliseconds timeout) {
 }
 
 void Session::stop() {
+  mesh_->cancel_dials();
   if (sentinel_thread_.joinable()) {
     sentinel_->stop();
     sentinel_thread_.join();
   }
   if (engine_) engine_->fence(Status(StatusCode::shut_down, "the communicator was shut down"));
+  donor_.reset();
   if (background_thread_.joinable()) background_thread_.join();
 }
 

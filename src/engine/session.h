@@ -10,14 +10,18 @@
 #include <vector>
 
 #include "base/log.h"
+#include "engine/data_plane.h"
+#include "engine/donor.h"
 #include "engine/engine.h"
+#include "engine/newcomer.h"
+#include "engine/observer.h"
 #include "engine/sentinel.h"
+#include "engine/state.h"
 #include "hora/options.hpp"
 #include "hora/status.hpp"
 #include "interfaces/store.h"
 #include "interfaces/system_clock.h"
 #include "transports/control/mesh.h"
-#include "transports/shm/group.h"
 #include "transports/shm/liveness.h"
 #include "transports/shm/segment.h"
 
@@ -32,42 +36,65 @@ class SegmentSource {
   virtual Result<std::unique_ptr<shm::Segment>> attach(UniqueFd fd, MemberId owner, const shm::SegmentLayout& layout);
 };
 
-class Session {
+class Session final : private SentinelHost {
  public:
-  // Joins the job. Blocks until all founders have come, or options.start_timeout_ms.
+  // Joins the job: as a founder, blocks until all founders have come, or options.start_timeout_ms; as a newcomer, until
+  // it is linked to the members.
   static Result<std::unique_ptr<Session>> start(const Options& options);
-  static Result<std::unique_ptr<Session>> start(const Options& options, SegmentSource& segments);
+  static Result<std::unique_ptr<Session>> start(const Options& options, SegmentSource* segments);
 
   // Without leave(), the others see a death.
-  ~Session();
+  ~Session() override;
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
-  [[nodiscard]] Engine& engine() noexcept { return *engine_; }
+  // Where calls go: the engine, or the observer of a newcomer that has not entered.
+  [[nodiscard]] Front& front() noexcept { return *front_; }
+  [[nodiscard]] bool observing() const noexcept { return front_ == observer_.get(); }
+  [[nodiscard]] Engine& engine() noexcept { return *engine_; }  // of a member
+  [[nodiscard]] StateRegistry& state() noexcept { return state_; }
+  // A step boundary; boundary.cc. Throws Error.
+  void step();
+  void on_view_change(std::function<void(const View& before, const View& after)> callback);
   // Departs in order. timed_out when the others did not agree within `timeout`; the departure is then a death.
   Status leave(std::chrono::milliseconds timeout);
 
  private:
-  Session(const Options& options, LogLevel level);
-  Status join(SegmentSource& segments);
-  Status connect(SegmentSource& segments, const View& view, Rank self);
-  Status run(const View& view);
+  Session(const Options& options, LogLevel level, SegmentSource* segments);
+  Status join();
+  Status found(const Member& self);
+  Status follow(const Member& self);
+  Status create_segment(const AgreedConfig& config);
+  Status start_sentinel();
+  Status start_engine(const View& view, const Positions& done);
   void stop();
-  [[nodiscard]] std::vector<const shm::Segment*> segments_of(const View& view) const;
+  elastic::MembershipOptions membership_options() const;
+
+  Result<LocalPeer> meet(control::PeerLink link) override;
+  Status prepare(const View& view) override { return data_plane_->prepare(view); }
+  Result<Engine*> enter(const View& view, const Positions& done) override;
 
   const Options options_;
   const int process_;  // a forked child must not take its parent's session down
+  SegmentSource own_segments_;
+  SegmentSource& segments_;
   Log log_;
   SystemClock clock_;
   MemberId id_;
+  StateRegistry state_;
+  std::uint64_t step_ = 0;  // boundaries crossed
   std::unique_ptr<Store> store_;
   std::unique_ptr<control::Mesh> mesh_;
   std::unique_ptr<shm::Segment> own_segment_;
-  std::map<MemberId, std::shared_ptr<const shm::Segment>> segments_;  // shared with the sentinel and its watcher
-  std::map<MemberId, LocalPeer> peers_;                               // until the sentinel takes them
-  std::unique_ptr<shm::ShmGroup> group_;
-  std::unique_ptr<NegotiationLink> negotiation_link_;
+  std::unique_ptr<DataPlane> data_plane_;
+  std::unique_ptr<SubjectLink> negotiation_link_;
+  std::unique_ptr<SubjectLink> flush_link_;
   std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Donor> donor_;
+  std::unique_ptr<Newcomer> newcomer_;
+  std::unique_ptr<Observer> observer_;
+  Front* front_ = nullptr;
+  std::function<void(const View&, const View&)> callback_;
   std::unique_ptr<Sentinel> sentinel_;
   std::unique_ptr<shm::LivenessWatcher> watcher_;
   std::thread sentinel_thread_;

@@ -11,13 +11,13 @@
 
 namespace hora::engine {
 
-class Engine;
+class Front;
 
-// Owned by the engine's pool; two references (the caller's Handle, the engine) keep it from being reused. Written by
+// Owned by the pool of its front; two references (the caller's Handle, the front) keep it from being reused. Written by
 // the holder of the token until finish(), read by anybody after done().
 class Work {
  public:
-  explicit Work(Engine& owner) noexcept : engine(owner) {}
+  explicit Work(Front& owner) noexcept : front(owner) {}
 
   // acquire: whoever sees it done sees the result and the targets.
   [[nodiscard]] bool done() const noexcept { return done_.load(std::memory_order_acquire) != 0; }
@@ -32,7 +32,7 @@ class Work {
     references.store(2, std::memory_order_relaxed);
   }
 
-  Engine& engine;
+  Front& front;
   std::string name;     // negotiated front only
   Signature signature;  // its root is a rank of the engine's view
   MemberId root;        // what the caller meant by it

@@ -56,7 +56,8 @@ Status Job::start() {
 
 Status Job::start_process(int number) {
   Member& member = at(number);
-  Variables variables{{"HORA_LOCAL_RANK", std::to_string(member.slot)},
+  Variables variables{{"HORA_PROCESS", std::to_string(number)},
+                      {"HORA_LOCAL_RANK", std::to_string(member.slot)},
                       {"HORA_LOCAL_SIZE", std::to_string(config_.limits.ranks)},
                       {"HORA_JOB", job_},
                       {"HORA_STORE", store_->address()},

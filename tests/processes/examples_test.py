@@ -45,6 +45,19 @@ class Examples(unittest.TestCase):
             self.assertEqual(len(re.findall(rf"step {step}: {wanted} from {wanted} ranks", text)), wanted, text)
         self.assertEqual(len(re.findall("view 2 with 2 ranks follows view 1 with 3", text)), 2, text)
 
+    def test_elastic(self):
+        with Job(BUILD, 3, [BUILD / "examples" / "04_elastic", "60", "20"], min_np=2,
+                 run_options=("--max-restarts", "1", "--max-np", "3")) as job:
+            # The program announces nothing: its processes are the children of the launcher.
+            job.wait_until(lambda: len(job.children()) == 3, SECONDS)
+            job.kill_child(job.children()[-1])
+            status = job.wait_end(SECONDS)
+            text = job.output()
+        self.assertEqual(status, 0, text)
+        self.assertRegex(text, r"step \d+: from 3 to 2 ranks")
+        self.assertRegex(text, r"step \d+: from 2 to 3 ranks")
+        self.assertIn("60 steps, weights are 0.9700, 3 ranks at the end", text)
+
     def test_training_survives_two_kills(self):
         with tempfile.TemporaryDirectory() as out:
             command = [sys.executable, report.ROOT / "examples" / "demo.py", "--build", BUILD, "--out", out,
@@ -55,7 +68,7 @@ class Examples(unittest.TestCase):
             page = (pathlib.Path(out) / "report.html").read_text()
         self.assertIn("2 processes killed, no step lost", page)
         self.assertEqual(result["steps_missing"], 0)
-        self.assertEqual(result["world_sizes"], [4, 3, 2])
+        self.assertEqual(result["world_sizes"], [4, 3, 4, 3, 4])
         self.assertEqual([kill["role"] for kill in result["kills"]], ["worker", "coordinator"])
         self.assertTrue(result["hashes_equal"] and result["survivor_pids_unchanged"])
         self.assertGreaterEqual(result["accuracy"], 0.95)

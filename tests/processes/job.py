@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import time
 
-RECORD = struct.Struct("<7Q")  # Record of kill_worker.cc
+RECORD = struct.Struct("<7Q")  # records.h
 FIELDS = ("epoch", "contributors", "hash", "masks", "broken", "time_ns", "step")
 
 

@@ -16,7 +16,7 @@ std::size_t default_one_shot_bytes(int size) noexcept {
 
 }  // namespace
 
-ShmGroup::ShmGroup(Segment& own, std::vector<const Segment*> members, const View& view)
+ShmGroup::ShmGroup(Segment& own, std::vector<const Segment*> members, const View& view, const Positions& done)
     : own_(own), members_(std::move(members)), doorbell_(own, members_) {
   for (int d = 0; d < kDataTypeCount; ++d)
     for (int o = 0; o < kReduceOpCount; ++o) {
@@ -26,6 +26,10 @@ ShmGroup::ShmGroup(Segment& own, std::vector<const Segment*> members, const View
     }
   for (int channel = 0; channel < kChannelCount; ++channel)
     channels_[static_cast<std::size_t>(channel)].channel = channel;
+  for (std::size_t channel = 0; channel < kChannelCount; ++channel) {
+    channels_[channel].done = done[channel];
+    own_.lines().channels[channel].done.value.store(done[channel], std::memory_order_release);  // before entering
+  }
   enter_view(view);
 }
 

@@ -27,8 +27,11 @@ class ShmGroup final : public GroupTransport {
  public:
   // `members` are the segments of `view` in rank order; `own` is among them (itself, or as attached in process). All
   // must outlive the group, also those of members that later views leave out: their slots may hold what a survivor
-  // still lacks. They have equal layouts.
-  ShmGroup(Segment& own, std::vector<const Segment*> members, const View& view);
+  // still lacks. They have equal layouts. A newcomer enters with `done` operations behind it.
+  ShmGroup(Segment& own, std::vector<const Segment*> members, const View& view, const Positions& done = {});
+
+  // The segment of a member of a view that is installed later; must outlive the group.
+  void meet(const Segment& newcomer) { newcomers_.push_back(&newcomer); }
 
   Step start(const Operation& operation) override;
   Step step(Channel channel) override;
@@ -108,7 +111,8 @@ class ShmGroup final : public GroupTransport {
   void follow_root(ChannelState& state, const View& next) const;
 
   Segment& own_;
-  std::vector<const Segment*> members_;  // of the view, in rank order
+  std::vector<const Segment*> members_;    // of the view, in rank order
+  std::vector<const Segment*> newcomers_;  // that are in no view yet
   Epoch epoch_;
   int rank_ = 0;
   int size_ = 0;

@@ -100,8 +100,10 @@ void ShmGroup::install(const View& next, std::span<const ChannelVerdict> verdict
   std::vector<const Segment*> members;
   for (const Member& member : next.members) {
     const auto same = [&](const Segment* segment) { return segment->member() == member.id; };
-    members.push_back(*std::find_if(members_.begin(), members_.end(), same));
+    const auto old = std::find_if(members_.begin(), members_.end(), same);
+    members.push_back(old != members_.end() ? *old : *std::find_if(newcomers_.begin(), newcomers_.end(), same));
   }
+  std::erase_if(newcomers_, [&](const Segment* segment) { return next.rank_of(segment->member()).has_value(); });
   members_ = std::move(members);
   enter_view(next);
   for (ChannelState& state : channels_)

@@ -55,18 +55,19 @@ class JobOfThreads {
     return options;
   }
 
-  // Runs `body(session, rank)` on a thread for each rank. The sessions end together: a segment of one thread is mapped
-  // by all of them.
-  void run(
-      const std::function<void(engine::Session&, int rank)>& body,
-      const std::function<void(Options&)>& adjust = [](Options&) {}) {
-    std::vector<std::unique_ptr<engine::Session>> sessions(static_cast<std::size_t>(size_));
+  // Runs `body(session, rank)` on a thread for each rank, and for each of `newcomers`, whose ranks here are size, size
+  // + 1, ... They start after the founders have met. The sessions end together.
+  void run(const std::function<void(engine::Session&, int rank)>& body,
+           const std::function<void(Options&)>& adjust = {}, int newcomers = 0) {
+    std::vector<std::unique_ptr<engine::Session>> sessions(static_cast<std::size_t>(size_ + newcomers));
     std::vector<std::thread> threads;
-    for (int rank = 0; rank < size_; ++rank) {
+    for (int rank = 0; rank < size_ + newcomers; ++rank) {
       threads.emplace_back([&, rank] {
         Options mine = options(rank);
-        adjust(mine);
-        auto session = engine::Session::start(mine, segments_);
+        mine.join = rank >= size_;
+        if (mine.join) mine.rank = 0, mine.size = 1;
+        if (adjust) adjust(mine);
+        auto session = engine::Session::start(mine, &segments_);
         if (!session.ok()) throw Error(session.status());
         sessions[static_cast<std::size_t>(rank)] = std::move(session).value();
         body(*sessions[static_cast<std::size_t>(rank)], rank);

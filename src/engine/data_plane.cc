@@ -1,0 +1,56 @@
+#include "engine/data_plane.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "transports/shm/board.h"
+
+namespace hora::engine {
+
+void DataPlane::add(MemberId member, std::shared_ptr<const shm::Segment> segment, std::vector<UniqueFd> sockets) {
+  if (segment) segments_[member] = std::move(segment);
+  sockets_[member] = std::move(sockets);
+}
+
+std::vector<const shm::Segment*> DataPlane::segments_of(const View& view) const {
+  std::vector<const shm::Segment*> segments;
+  for (const Member& member : view.members)
+    segments.push_back(member.id == self_ ? &own_ : segments_.at(member.id).get());
+  return segments;
+}
+
+Result<GroupTransport*> DataPlane::open(const View& view, const Positions& done) {
+  if (config_.transport != Transport::shm)
+    return Status(StatusCode::unsupported, "this build knows no transport between hosts");
+  for (const Member& member : view.members) {
+    if (member.id != self_ && !segments_.contains(member.id))
+      return Status(StatusCode::unsupported,
+                    "a member of another host cannot take part where all share memory (HORA_TRANSPORT=shm)");
+  }
+  auto group = std::make_unique<shm::ShmGroup>(own_, segments_of(view), view, done);
+  shm_ = group.get();
+  group_ = std::move(group);
+  view_ = view;
+  return group_.get();
+}
+
+Status DataPlane::prepare(const View& next) {
+  for (const Member& member : next.members) {
+    if (member.id == self_ || view_.rank_of(member.id)) continue;
+    if (shm_ == nullptr) continue;
+    const auto segment = segments_.find(member.id);
+    if (segment == segments_.end())
+      return {StatusCode::internal, fmt::format("there is no segment of newcomer {:x}", member.id.value)};
+    shm_->meet(*segment->second);
+  }
+  view_ = next;
+  return {};
+}
+
+std::unique_ptr<Board> DataPlane::make_board(const View& view) const {
+  if (shm_ == nullptr) return nullptr;
+  return std::make_unique<shm::ShmBoard>(own_, segments_of(view), view.epoch);
+}
+
+}  // namespace hora::engine

@@ -1,0 +1,46 @@
+// Builds the data plane of a session, and feeds it the links of members: shared segments or sockets, by the transport
+// that the founders agreed on.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "base/unique_fd.h"
+#include "hora/view.hpp"
+#include "interfaces/board.h"
+#include "interfaces/group_transport.h"
+#include "transports/shm/group.h"
+#include "transports/shm/segment.h"
+
+namespace hora::engine {
+
+// Not thread safe: the session's thread until open(), then the sentinel's.
+class DataPlane {
+ public:
+  // `own` outlives it.
+  DataPlane(MemberId self, const AgreedConfig& config, shm::Segment& own) : self_(self), config_(config), own_(own) {}
+
+  // What came with the link to a member: its segment (null where it shares no memory) and its data sockets.
+  void add(MemberId member, std::shared_ptr<const shm::Segment> segment, std::vector<UniqueFd> sockets);
+  // Enters `view`, to all of whose members there are links, with `done` operations behind it. Once.
+  Result<GroupTransport*> open(const View& view, const Positions& done);
+  // `next` is about to be installed, and nothing moves meanwhile: its newcomers' links are the group's now.
+  Status prepare(const View& next);
+  // The board of a view that the group has entered; null where members share no memory.
+  [[nodiscard]] std::unique_ptr<Board> make_board(const View& view) const;
+
+ private:
+  [[nodiscard]] std::vector<const shm::Segment*> segments_of(const View& view) const;
+
+  const MemberId self_;
+  const AgreedConfig config_;
+  shm::Segment& own_;
+  std::map<MemberId, std::shared_ptr<const shm::Segment>> segments_;
+  std::map<MemberId, std::vector<UniqueFd>> sockets_;  // until the group has them
+  std::unique_ptr<GroupTransport> group_;
+  shm::ShmGroup* shm_ = nullptr;  // group_, where the transport is shm
+  View view_;                     // installed last
+};
+
+}  // namespace hora::engine

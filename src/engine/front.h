@@ -1,0 +1,39 @@
+// What a communicator's calls go to: the engine, or, in a newcomer that has not entered the job yet, the observer.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "base/time.h"
+#include "hora/hora.hpp"
+#include "interfaces/operation.h"
+
+namespace hora::engine {
+
+class Work;
+
+// Called by the application's threads. All but release() and the getters throw Error.
+class Front {
+ public:
+  virtual ~Front() = default;
+
+  // One call at a time.
+  virtual Outcome run_ordered(const Signature& signature, const Extent& extent) = 0;
+  // The result has two references: the caller's, given back by release(), and the front's. `attended`: the caller waits
+  // right away, so that no other thread need be woken.
+  virtual Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
+                       const Extent& extent, bool attended) = 0;
+  // False when `timeout` passed first. Does not throw for a failed work.
+  virtual bool wait(Work& work, std::optional<Duration> timeout) = 0;
+  virtual void release(Work* work) noexcept = 0;
+  virtual void flush() = 0;
+  virtual void on_view_change(std::function<void(const View& before, const View& after)> callback) = 0;
+  // The view that the last call returned in, and this process's rank there.
+  [[nodiscard]] virtual const View& view() const noexcept = 0;
+  [[nodiscard]] virtual Rank rank() const noexcept = 0;
+};
+
+}  // namespace hora::engine

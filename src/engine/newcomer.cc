@@ -1,0 +1,159 @@
+#include "engine/newcomer.h"
+
+#include <fmt/format.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "engine/join_messages.h"
+#include "engine/sentinel.h"
+
+namespace hora::engine {
+
+namespace {
+// Who is there answers at once; who is not must not keep the others waiting.
+constexpr Duration kDialPatience = std::chrono::seconds(2);
+constexpr Duration kAnswerPatience = std::chrono::seconds(1);
+}  // namespace
+
+Newcomer::Newcomer(const Member& self, int segment, control::Mesh& mesh, LinkSink sink, Duration patience,
+                   const Clock& clock, const Log& log)
+    : self_(self),
+      segment_(segment),
+      mesh_(mesh),
+      sink_(std::move(sink)),
+      patience_(patience),
+      clock_(clock),
+      log_(log),
+      news_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+
+Status Newcomer::find(const RunningJob& job) {
+  const TimePoint deadline = clock_.now() + patience_;
+  for (auto member = job.members.rbegin(); member != job.members.rend(); ++member) {
+    if (!dial(*member, job.config)) continue;
+    std::unique_lock lock(mutex_);
+    const auto until = std::min(kAnswerPatience, deadline - clock_.now());
+    if (!changed_.wait_for(lock, until, [this] { return view_.epoch.value > 0 || !end_.ok(); })) continue;
+    if (!end_.ok()) return end_;
+    lock.unlock();
+    link();
+    return {};
+  }
+  return {StatusCode::timed_out,
+          fmt::format("cannot join: none of the {} processes that were seen in this job answers, it has ended or is "
+                      "out of reach",
+                      job.members.size())};
+}
+
+void Newcomer::link() {
+  View view;
+  std::vector<Member> strangers;
+  {
+    const std::lock_guard lock(mutex_);
+    view = view_;
+    for (const Member& member : view.members)
+      if (!dialed_.contains(member.id)) strangers.push_back(member);
+  }
+  for (const Member& member : strangers) dial(member, view.config);
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, kAnswerPatience, [this] {
+    return !end_.ok() || std::all_of(view_.members.begin(), view_.members.end(), [this](const Member& member) {
+      return answered_.contains(member.id) || !dialed_.contains(member.id);
+    });
+  });
+}
+
+bool Newcomer::dial(const Member& member, const AgreedConfig& config) {
+  auto link = mesh_.dial(member, segment_, config, clock_.now() + std::min(patience_, kDialPatience));
+  if (!link.ok()) {
+    log_(LogLevel::info, "join", "member {:x} does not answer: {}", member.id.value, link.status().message());
+    return false;
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    dialed_.insert(member.id);
+  }
+  sink_(std::move(link).value());
+  const wire::Bytes introduction = with_subject(Subject::joining, encode_join_message(Introduction{self_}));
+  return mesh_.send(member.id, introduction).ok();
+}
+
+View Newcomer::view() const {
+  const std::lock_guard lock(mutex_);
+  return view_;
+}
+
+std::vector<Member> Newcomer::donors() const {
+  std::vector<Member> members = view().members;
+  const auto first = static_cast<std::ptrdiff_t>(self_.id.value % members.size());
+  std::rotate(members.begin(), members.begin() + first, members.end());
+  std::stable_partition(members.begin(), members.end(),
+                        [this](const Member& member) { return member.host == self_.host; });
+  return members;
+}
+
+Epoch Newcomer::linked_epoch() const {
+  const std::lock_guard lock(mutex_);
+  const bool all = std::all_of(view_.members.begin(), view_.members.end(),
+                               [this](const Member& member) { return answered_.contains(member.id); });
+  return all ? view_.epoch : Epoch{0};
+}
+
+Result<UniqueFd> Newcomer::open_stream(const Member& donor) {
+  return mesh_.open_stream(donor, clock_.now() + kDialPatience);
+}
+
+bool Newcomer::wait_for_decision(Epoch epoch) {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return entered_ || view_.epoch > epoch || !end_.ok(); });
+  if (!end_.ok()) throw Error(end_);
+  return entered_;
+}
+
+Status Newcomer::ended() const {
+  const std::lock_guard lock(mutex_);
+  return end_;
+}
+
+void Newcomer::on_welcome(MemberId from, const View& view) {
+  {
+    const std::lock_guard lock(mutex_);
+    answered_.insert(from);
+    if (view.epoch > view_.epoch) view_ = view;
+  }
+  notify();
+}
+
+void Newcomer::on_link_down(MemberId peer) {
+  {
+    const std::lock_guard lock(mutex_);
+    answered_.erase(peer);
+  }
+  notify();
+}
+
+void Newcomer::on_entered() {
+  {
+    const std::lock_guard lock(mutex_);
+    entered_ = true;
+  }
+  notify();
+}
+
+void Newcomer::on_end(const Status& cause) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (end_.ok()) end_ = cause;
+  }
+  notify();
+}
+
+void Newcomer::notify() {
+  changed_.notify_all();
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto bytes = ::write(news_.get(), &one, sizeof one);
+}
+
+}  // namespace hora::engine

@@ -1,0 +1,84 @@
+// What a newcomer knows of the job that it joins, before it is a member: which view there is, to whom it is linked, and
+// whether it has been taken in. Shared by the application's thread, which dials, and the sentinel's, which hears.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <vector>
+
+#include "base/log.h"
+#include "base/time.h"
+#include "base/unique_fd.h"
+#include "engine/bootstrap.h"
+#include "hora/status.hpp"
+#include "hora/view.hpp"
+#include "interfaces/clock.h"
+#include "transports/control/mesh.h"
+
+namespace hora::engine {
+
+// Thread safe.
+class Newcomer {
+ public:
+  // What becomes of a link that was dialed; called on the application's thread.
+  using LinkSink = std::function<void(control::PeerLink)>;
+
+  // `segment` is passed to the members; -1 passes none. References outlive it.
+  Newcomer(const Member& self, int segment, control::Mesh& mesh, LinkSink sink, Duration patience, const Clock& clock,
+           const Log& log);
+
+  // --- the application's thread
+  // Dials those who were ever seen in the job until one answers with its view, then the members of that view.
+  Status find(const RunningJob& job);
+  // Dials the members of the latest view that it is not linked to yet. Those that do not answer are passed over.
+  void link();
+  // The latest view that a member told of.
+  [[nodiscard]] View view() const;
+  [[nodiscard]] bool is_in(const View& view) const noexcept { return view.rank_of(self_.id).has_value(); }
+  // Who may give its state, in the order of preference: near ones first, another one for each newcomer.
+  [[nodiscard]] std::vector<Member> donors() const;
+  // Epoch of the latest view if all of its members have answered; else 0.
+  [[nodiscard]] Epoch linked_epoch() const;
+  // A stream to `donor`, over which it gives its state.
+  Result<UniqueFd> open_stream(const Member& donor);
+  // Returns once this process is a member (true), or the job has gone to a later view than `epoch` without it (false).
+  // Throws Error once this process is fenced.
+  bool wait_for_decision(Epoch epoch);
+  // Readable when something was heard; polled beside the stream of the donor. The error once the process is fenced.
+  [[nodiscard]] int news() const noexcept { return news_.get(); }
+  [[nodiscard]] Status ended() const;
+
+  // --- the sentinel's thread
+  void on_welcome(MemberId from, const View& view);
+  void on_link_down(MemberId peer);
+  void on_entered();
+  void on_end(const Status& cause);
+
+ private:
+  bool dial(const Member& member, const AgreedConfig& config);
+  void notify();
+
+  const Member self_;
+  const int segment_;
+  control::Mesh& mesh_;
+  const LinkSink sink_;
+  const Duration patience_;
+  const Clock& clock_;
+  const Log& log_;
+  const UniqueFd news_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  // Guarded by mutex_.
+  View view_;                  // epoch 0: none yet
+  std::set<MemberId> dialed_;  // links are made once
+  std::set<MemberId> answered_;
+  bool entered_ = false;
+  Status end_;
+};
+
+}  // namespace hora::engine

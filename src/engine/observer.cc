@@ -1,0 +1,268 @@
+#include "engine/observer.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "base/failpoint.h"
+
+namespace hora::engine {
+
+namespace {
+
+std::uint64_t expected_bytes(const ResultEntry& entry, const Extent& extent) {
+  if (!entry.status.ok()) return 0;
+  const auto gathered = static_cast<std::uint64_t>(entry.outcome.contributors);
+  return entry.signature.kind == Collective::allgather ? extent.bytes * gathered : extent.bytes;
+}
+
+bool same_call(const Signature& a, const Signature& b) {
+  return a.kind == b.kind && a.dtype == b.dtype && a.op == b.op && a.count == b.count;
+}
+
+}  // namespace
+
+Observer::Observer(Newcomer& newcomer, const StateRegistry& state, const Log& log)
+    : newcomer_(newcomer), state_(state), log_(log), views_{newcomer.view()} {
+  donor_ = view().members.front().id;
+}
+
+void Observer::diverged(const std::string& what) const {
+  throw Error(Status(StatusCode::mismatch,
+                     fmt::format("cannot follow the job: {}. A newcomer's program must make the calls that the members "
+                                 "make from step() to step(); what decides about them belongs to the registered state",
+                                 what)));
+}
+
+Outcome Observer::run_ordered(const Signature& signature, const Extent& extent) {
+  if (!following_) return {view().epoch, 0};
+  const Result result = next_ordered();
+  deliver(result, signature, extent);
+  adopt(result.entry.outcome.epoch);
+  if (!result.entry.status.ok()) throw Error(result.entry.status);
+  return result.entry.outcome;
+}
+
+Work* Observer::submit(std::string_view name, const Signature& signature, std::span<const std::int64_t>,
+                       const Extent& extent, bool) {
+  if (free_works_.empty()) {
+    works_.push_back(std::make_unique<Work>(*this));
+    free_works_.reserve(works_.size());  // release() never allocates
+    free_works_.push_back(works_.back().get());
+  }
+  Work* work = free_works_.back();
+  free_works_.pop_back();
+  work->reset();
+  work->references.store(1, std::memory_order_relaxed);  // the caller's: it has ended when this returns
+  if (!following_) {
+    work->finish({}, {view().epoch, 0});
+    return work;
+  }
+  const Result result = next_named(name);
+  deliver(result, signature, extent);
+  work->finish(result.entry.status, result.entry.outcome);
+  return work;
+}
+
+bool Observer::wait(Work& work, std::optional<Duration>) {
+  adopt(work.outcome.epoch);
+  return true;
+}
+
+void Observer::release(Work* work) noexcept {
+  free_works_.push_back(work);
+}
+
+void Observer::on_view_change(std::function<void(const View&, const View&)> callback) {
+  callback_ = std::move(callback);
+}
+
+bool Observer::cross() {
+  if (!following_) {
+    receive_state();
+    return false;
+  }
+  const Result wanted = next_ordered();
+  if (wanted.payload.size() != 1) diverged("it calls step() where the members do not");
+  expect_boundary();
+  adopt(wanted.entry.outcome.epoch);
+  newcomer_.link();
+  send_progress();
+  HORA_FAILPOINT("observer.boundary_crossed");
+  return wanted.payload[0] != std::byte{0} && await_decision(wanted.entry.outcome.epoch);
+}
+
+// The members stop at this boundary until there is a new view. A donor that dies now takes its log along, but not the
+// decision.
+bool Observer::await_decision(Epoch epoch) {
+  while (views_.back().epoch <= epoch) {
+    std::byte head[4];
+    if (!read_exact(head)) {
+      if (newcomer_.wait_for_decision(epoch)) return true;
+      throw Error(Status(StatusCode::peer_failed, "the member that gave this newcomer its state is gone"));
+    }
+    const std::uint32_t bytes = wire::Reader(head).u32();
+    wire::Bytes body(std::min<std::size_t>(bytes, kHeadBytesMax));
+    read(body);
+    auto entry = decode_entry(body);
+    if (!entry.ok() || !std::holds_alternative<ViewEntry>(*entry)) diverged("its donor went on without a new view");
+    views_.push_back(std::get<ViewEntry>(*entry).view);
+  }
+  if (newcomer_.is_in(views_.back())) return newcomer_.wait_for_decision(views_.back().epoch);
+  adopt(Epoch{epoch.value + 1});
+  return false;
+}
+
+void Observer::receive_state() {
+  while (true) {
+    newcomer_.link();
+    const Epoch epoch = newcomer_.view().epoch;
+    for (const Member& donor : newcomer_.donors())
+      if (try_donor(donor)) return;
+    newcomer_.wait_for_decision(epoch);  // nobody answered, so there will be another view
+  }
+}
+
+bool Observer::try_donor(const Member& donor) {
+  auto stream = newcomer_.open_stream(donor);
+  if (!stream.ok()) return false;
+  stream_ = std::move(stream).value();
+  std::byte head[4];
+  if (!read_exact(head)) return false;
+  wire::Bytes body(std::min<std::size_t>(wire::Reader(head).u32(), kHeadBytesMax));
+  if (!read_exact(body)) return false;
+  auto entry = decode_entry(body);
+  if (!entry.ok() || !std::holds_alternative<SnapshotEntry>(*entry)) diverged("its donor did not begin with its state");
+  const auto& snapshot = std::get<SnapshotEntry>(*entry);
+  if (const Status status = state_.check(snapshot.description); !status.ok()) throw Error(status);
+  for (const std::span<std::byte> piece : state_.pieces())
+    if (!read_exact(piece)) return false;
+  donor_ = donor.id;
+  step_ = snapshot.step;
+  following_ = true;
+  HORA_FAILPOINT("observer.state_received");
+  views_.push_back(snapshot.view);
+  adopt(snapshot.view.epoch);
+  log_(LogLevel::info, "join", "received {} bytes of state of step {} from member {:x}", snapshot.bytes, step_,
+       donor_.value);
+  send_progress();
+  return true;
+}
+
+Observer::Result Observer::next_ordered() {
+  while (ordered_.empty())
+    if (!read_until_result()) diverged("it makes a call that the members did not make before their step()");
+  Result result = std::move(ordered_.front());
+  ordered_.pop_front();
+  return result;
+}
+
+Observer::Result Observer::next_named(std::string_view name) {
+  while (true) {
+    if (const auto found = named_.find(name); found != named_.end() && !found->second.empty()) {
+      Result result = std::move(found->second.front());
+      found->second.pop_front();
+      return result;
+    }
+    if (!read_until_result()) diverged(fmt::format("it submits '{}', which the members did not in this step", name));
+  }
+}
+
+// False when there is none before the next boundary.
+bool Observer::read_until_result() {
+  while (!boundary_) {
+    LogEntry entry = read_entry();
+    if (auto* result = std::get_if<ResultEntry>(&entry)) {
+      keep(std::move(*result));
+      return true;
+    }
+    if (const auto* view = std::get_if<ViewEntry>(&entry)) views_.push_back(view->view);
+    if (const auto* boundary = std::get_if<BoundaryEntry>(&entry)) boundary_ = boundary->step;
+  }
+  return false;
+}
+
+void Observer::keep(ResultEntry entry) {
+  Result result{std::move(entry), {}};
+  result.payload.resize(result.entry.bytes);
+  read(result.payload);
+  if (result.entry.named)
+    named_[result.entry.name].push_back(std::move(result));
+  else
+    ordered_.push_back(std::move(result));
+}
+
+void Observer::expect_boundary() {
+  const auto left = [this] {
+    return !ordered_.empty() ||
+           std::any_of(named_.begin(), named_.end(), [](const auto& waiting) { return !waiting.second.empty(); });
+  };
+  if (left() || read_until_result()) diverged("it calls step() before it has made all the calls of the members");
+  step_ = *boundary_;
+  boundary_.reset();
+}
+
+LogEntry Observer::read_entry() {
+  std::byte head[4];
+  read(head);
+  const std::uint32_t bytes = wire::Reader(head).u32();
+  if (bytes > kHeadBytesMax) throw Error(Status(StatusCode::internal, "a malformed entry of the replay log"));
+  wire::Bytes body(bytes);
+  read(body);
+  auto entry = decode_entry(body);
+  if (!entry.ok()) throw Error(entry.status());
+  return std::move(entry).value();
+}
+
+void Observer::read(std::span<std::byte> target) {
+  if (!read_exact(target))
+    throw Error(Status(StatusCode::peer_failed, "the member that gave this newcomer its state is gone"));
+}
+
+// False when the stream has ended before.
+bool Observer::read_exact(std::span<std::byte> target) {
+  while (!target.empty()) {
+    const ssize_t got = ::recv(stream_.get(), target.data(), target.size(), MSG_DONTWAIT);
+    if (got > 0) {
+      target = target.subspan(static_cast<std::size_t>(got));
+      continue;
+    }
+    if (got == 0 || (errno != EAGAIN && errno != EINTR)) return false;
+    if (const Status end = newcomer_.ended(); !end.ok()) throw Error(end);
+    pollfd polled[] = {{stream_.get(), POLLIN, 0}, {newcomer_.news(), POLLIN, 0}};
+    ::poll(polled, 2, -1);
+    std::uint64_t count;
+    if (polled[1].revents != 0) [[maybe_unused]]
+      const auto bytes = ::read(newcomer_.news(), &count, sizeof count);
+  }
+  return true;
+}
+
+// A full stream is no harm: the next boundary tells more.
+void Observer::send_progress() {
+  const wire::Bytes bytes = encode_progress({step_, newcomer_.linked_epoch()});
+  [[maybe_unused]] const auto sent = ::send(stream_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void Observer::deliver(const Result& result, const Signature& signature, const Extent& extent) const {
+  if (!same_call(result.entry.signature, signature))
+    diverged(fmt::format("it calls {} of {} {}, where the members called {} of {} {}", to_string(signature.kind),
+                         signature.count, to_string(signature.dtype), to_string(result.entry.signature.kind),
+                         result.entry.signature.count, to_string(result.entry.signature.dtype)));
+  if (result.payload.size() != expected_bytes(result.entry, extent)) diverged("a result has another size here");
+  if (!result.payload.empty()) std::memcpy(extent.target, result.payload.data(), result.payload.size());
+}
+
+// As Engine::adopt_view().
+void Observer::adopt(Epoch epoch) {
+  const std::size_t before = visible_;
+  while (visible_ + 1 < views_.size() && views_[visible_ + 1].epoch <= epoch) ++visible_;
+  if (callback_ && visible_ != before && following_) callback_(views_[before], views_[visible_]);
+}
+
+}  // namespace hora::engine
