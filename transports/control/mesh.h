@@ -1,7 +1,9 @@
-// The control plane of one host: a Unix stream socket to every other member, and the event loop of the sentinel.
+// The control plane: a stream socket to every other member (Unix inside a host, TCP between hosts), and the event loop
+// of the sentinel.
 //
-// Every connection opens with the handshake of base/handshake.h, in which each side passes the other its shared memory
-// segment. Links are made once, by connect_all(); a link that went down stays down.
+// Every connection opens with the handshake of base/handshake.h, in which members of one host pass each other their
+// shared memory segments. A link is made once: among founders by connect_all(), later by a newcomer that dials. A link
+// that went down stays down, and its member id never comes again.
 //
 // Fork: descriptors are close-on-exec, but a child that only forks inherits them, and while it lives the death of its
 // parent does not close the links. Closing shuts the connection down first, so an orderly end is seen at once; a death
@@ -26,7 +28,7 @@
 #include "hora/view.hpp"
 #include "interfaces/clock.h"
 #include "interfaces/messenger.h"
-#include "transports/control/connector.h"
+#include "transports/control/peer_link.h"
 
 namespace hora::control {
 
@@ -34,31 +36,53 @@ class LoopHandler : public MessageHandler {
  public:
   // A watched descriptor is readable, and stays so until it is read or unwatched. Spurious calls are possible.
   virtual void on_readable(int fd) = 0;
+  // A newcomer is connected, its data sockets included: send() to it works from now on. Comes before its messages.
+  virtual void on_link(PeerLink link) = 0;
+  // A linked member opened a stream of its own (open_stream()). The socket is non-blocking.
+  virtual void on_stream(MemberId from, UniqueFd socket) = 0;
+};
+
+// Where to listen for other hosts.
+struct TcpAddress {
+  std::string host;              // numeric; empty: nowhere
+  std::uint16_t port_first = 0;  // 0: any port
+  std::uint16_t port_last = 0;
 };
 
 class Mesh : public Messenger {
  public:
-  // Binds and listens; peers are accepted in connect_all(). `clock` and `log` outlive the mesh.
-  static Result<std::unique_ptr<Mesh>> listen(Identity identity, const Clock& clock, const Log& log);
+  // Binds and listens; peers are accepted in connect_all() and by the loop. `clock` and `log` outlive the mesh.
+  static Result<std::unique_ptr<Mesh>> listen(Identity identity, const TcpAddress& tcp, const Clock& clock,
+                                              const Log& log);
   ~Mesh() override;
   Mesh(const Mesh&) = delete;
   Mesh& operator=(const Mesh&) = delete;
 
-  // For Member::address.
+  // For Member::address: "tcp:HOST:PORT", or empty where it does not listen for other hosts.
   [[nodiscard]] const std::string& address() const noexcept { return address_; }
 
-  // Connects to every other member of `view`: each rank dials the lower ones and accepts the higher ones. Returns the
-  // links in rank order, without `self`. Strangers are refused with a logged reason. At `deadline`
-  // StatusCode::timed_out names the ranks that are missing. Called once; afterwards nobody is accepted any more.
-  // `own_segment` is borrowed for the call and passed to every peer; -1 passes none.
+  // Founders only, once: connects to every other member of `view`; each rank dials the lower ones and accepts the
+  // higher ones. Returns the links in rank order, without `self`. Strangers are refused with a logged reason. At
+  // `deadline` StatusCode::timed_out names the ranks that are missing. `own_segment` is passed to every peer of this
+  // host, to newcomers too, and outlives the mesh; -1 passes none.
   Result<std::vector<PeerLink>> connect_all(const View& view, Rank self, int own_segment, TimePoint deadline);
+
+  // Newcomers: connects to one member. Thread safe, also while the loop runs, which may deliver messages of the peer
+  // before this returns; once it returned, the peer's on_link() has been called or is about to be. An error where a
+  // link to it exists or existed; peer_failed where nobody listens there any more. `own_segment` as in connect_all().
+  Result<PeerLink> dial(const Member& peer, int own_segment, const AgreedConfig& config, TimePoint deadline);
+  // A stream of its own to a member that is linked; it gets the other end by on_stream(). Thread safe.
+  Result<UniqueFd> open_stream(const Member& peer, TimePoint deadline);
+  // Makes dial() and open_stream() return shut_down, now and later. Thread safe.
+  void cancel_dials() noexcept;
 
   // Messenger: thread safe, any thread. A message over 16 MiB, or one that finds more than 16 MiB queued, closes the
   // link.
   Status send(MemberId to, std::span<const std::byte> message) override;
 
   // The loop; one thread. run_once() delivers what there is and returns; it sleeps until something happens, wake() is
-  // called or `deadline` passed. The handler may send, watch and unwatch.
+  // called or `deadline` passed. The handler may send, watch and unwatch. From connect_all() or the first dial() on,
+  // it also accepts newcomers.
   void run_once(std::optional<TimePoint> deadline, LoopHandler& handler);
   Status watch(int fd);
   void unwatch(int fd);
