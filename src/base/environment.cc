@@ -15,13 +15,14 @@ namespace {
 
 constexpr std::string_view kPrefix = "HORA_";
 
-constexpr std::array<std::string_view, 23> kKnown = {
+constexpr std::array<std::string_view, 24> kKnown = {
     "HORA_CHUNK_BYTES",
     "HORA_FAILPOINT",
     "HORA_FUSION_BYTES",
     "HORA_JOB",
     "HORA_JOIN",
     "HORA_KILL_SUSPECTS",
+    "HORA_LAUNCH_TOKEN",
     "HORA_LOCAL_RANK",
     "HORA_LOCAL_SIZE",
     "HORA_LOG",

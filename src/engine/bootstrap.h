@@ -27,14 +27,14 @@ MemberId new_member_id();
 // other's pids: a hash of boot id, process, network and IPC namespaces.
 Result<std::uint64_t> this_host();
 
-// The host to listen at for other hosts, numeric; empty where none can be in the job (the store is on a Unix socket, and
-// the transport is not tcp). The address by which the store is reached, or one of options.socket_interface.
+// The host to listen at for other hosts, numeric; empty where none can be in the job (the store is on a Unix socket,
+// and the transport is not tcp). The address by which the store is reached, or one of options.socket_interface.
 Result<std::string> own_tcp_host(const Options& options);
 
 // `store` may be null for size 1. Ends by options.start_timeout_ms (plus the store's own patience): then the error, the
-// same on every rank, names the ranks that did not come. Two values of HORA_SIZE in one job, a rank out of range, a rank
-// that came twice, or a transport that does not reach all, are errors too. The transport is the one that rank 0 asks
-// for, else shm where all founders share a host, else mixed.
+// same on every rank, names the ranks that did not come. Two values of HORA_SIZE in one job, a rank out of range, a
+// rank that came twice, or a transport that does not reach all, are errors too. The transport is the one that rank 0
+// asks for, else shm where all founders share a host, else mixed.
 Result<Founding> agree(const Options& options, Store* store, const Clock& clock, const Member& self);
 
 // What a newcomer can know of a job before it has met a member.

@@ -75,6 +75,8 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void on_message(MemberId from, std::span<const std::byte> message) override;
   void on_link_down(MemberId peer) override;
   void on_readable(int fd) override;
+  void on_link(control::PeerLink) override {}
+  void on_stream(MemberId, UniqueFd) override {}
 
   template <typename Change>
   void post(Change&& change);

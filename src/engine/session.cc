@@ -76,18 +76,22 @@ Session::Session(const Options& options, LogLevel level)
     : options_(options), process_(getpid()), log_(level, fmt::format("rank={}", options.rank)), id_(new_member_id()) {}
 
 Status Session::join(SegmentSource& segments) {
-  auto mesh = control::Mesh::listen({id_, options_.job, options_.secret}, clock_, log_);
+  const auto host = this_host();
+  if (!host.ok()) return host.status();
+  auto tcp_host = own_tcp_host(options_);
+  if (!tcp_host.ok()) return tcp_host.status();
+  auto mesh =
+      control::Mesh::listen({id_, options_.job, options_.secret, host.value()},
+                            {std::move(tcp_host).value(), options_.port_first, options_.port_last}, clock_, log_);
   if (!mesh.ok()) return mesh.status();
   mesh_ = std::move(mesh).value();
-  if (options_.size > 1) {
+  if (!options_.store.empty()) {
     store_ =
         std::make_unique<store::StoreClient>(store::ClientConfig{options_.store, options_.job, options_.secret,
                                                                  std::chrono::milliseconds(options_.start_timeout_ms)},
                                              clock_);
   }
-  const auto host = this_host();
-  if (!host.ok()) return host.status();
-  auto founding = agree(options_, store_.get(), clock_, id_, host.value(), mesh_->address());
+  auto founding = agree(options_, store_.get(), clock_, {id_, host.value(), mesh_->address()});
   if (!founding.ok()) return founding.status();
   HORA_TRY(connect(segments, founding->view, founding->self));
   return run(founding->view);

@@ -29,6 +29,7 @@
 #include "interfaces/clock.h"
 #include "interfaces/messenger.h"
 #include "transports/control/peer_link.h"
+#include "transports/control/reception.h"
 
 namespace hora::control {
 
@@ -101,14 +102,26 @@ class Mesh : public Messenger {
     bool broken GUARDED_BY(mutex) = false;         // of no more use: the loop takes it down
     bool awaits_output GUARDED_BY(mutex) = false;  // the loop watches for room in the socket
   };
-  enum class Source : std::uint32_t { wake, descriptor, link };
+  enum class Source : std::uint32_t { wake, descriptor, link, reception };
+  // What this member says to newcomers.
+  struct Welcome {
+    int own_segment = -1;
+    AgreedConfig config;
+  };
 
   Mesh(Identity identity, const Clock& clock, const Log& log);
 
-  Status open();
-  Result<PeerLink> adopt(Connection connection);
+  Status open(const TcpAddress& tcp);
+  Status open_reception(const Welcome& welcome, std::size_t expected);
+  void open_reception_if_asked();
+  void ask_for_reception(const Welcome& welcome);
+  Result<PeerLink> adopt(Connection connection, const AgreedConfig& config);
+  [[nodiscard]] Link* find(MemberId peer);
+  [[nodiscard]] Link& link_at(std::uint32_t index);
   Status control_epoll(int operation, int fd, std::uint32_t events, Source source, std::uint32_t index);
   void set_awaits_output(Link& link, bool awaits) REQUIRES(link.mutex);
+  [[nodiscard]] int timeout_ms(std::optional<TimePoint> deadline) const;
+  void receive_newcomers(LoopHandler& handler);
   void deliver_readable(Link& link, LoopHandler& handler);
   Status deliver_frames(Link& link, LoopHandler& handler);
   void flush(Link& link);
@@ -119,12 +132,18 @@ class Mesh : public Messenger {
   const Log& log_;
   pid_t owner_;  // a forked child must not shut our links down
   std::string address_;
-  UniqueFd listener_;
+  std::vector<UniqueFd> listeners_;  // Unix, then TCP
   UniqueFd epoll_;
   UniqueFd wake_;
-  std::vector<std::unique_ptr<Link>> links_;  // fixed from the end of connect_all() on: send() finds its link unlocked
-  bool first_round_ = true;                   // messages that came along with a handshake are still to be delivered
+  UniqueFd cancel_;                       // readable, for good, after cancel_dials()
+  std::unique_ptr<Reception> reception_;  // the loop's; none before connect_all() or the first dial()
+  AgreedConfig config_;                   // the loop's, with the reception
   std::set<int> watched_;
+
+  Mutex links_mutex_;
+  std::vector<std::unique_ptr<Link>> links_ GUARDED_BY(links_mutex_);  // links are added, never removed
+  bool receives_ GUARDED_BY(links_mutex_) = false;                     // newcomers are accepted, or soon will be
+  std::optional<Welcome> asked_ GUARDED_BY(links_mutex_);              // by the first dial(): open the reception
 };
 
 }  // namespace hora::control

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct Identity {
   MemberId id;
   std::string job;
   std::string secret;
+  std::uint64_t host = 0;  // Member::host
 };
 
 struct PeerLink {
