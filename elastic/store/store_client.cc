@@ -129,7 +129,7 @@ Result<EstablishedSocket> StoreClient::connect(TimePoint deadline) {
 
 Result<EstablishedSocket> StoreClient::shake_hands(UniqueFd socket, TimePoint deadline) {
   HandshakingSocket handshake(std::move(socket), Handshake::Role::dialer,
-                              HandshakeIdentity{"store", config_.job, MemberId(), Epoch()}, config_.secret);
+                              HandshakeIdentity{"store", config_.job, MemberId()}, config_.secret);
   for (;;) {
     HORA_TRY(await(handshake.fd(), handshake.poll_events(), deadline));
     const Status status = handshake.advance();

@@ -87,7 +87,7 @@ void StoreServer::accept_waiting(TimePoint now) {
     }
     Session& session = sessions_[next_id_++];
     session.handshake.emplace(std::move(*socket), Handshake::Role::listener,
-                              HandshakeIdentity{"store", config_.job, MemberId(), Epoch()}, config_.secret);
+                              HandshakeIdentity{"store", config_.job, MemberId()}, config_.secret);
     session.expires = now + kHandshakeTime;
   }
 }

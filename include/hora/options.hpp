@@ -38,6 +38,7 @@ struct Options {
   bool join = false;  // HORA_JOIN: this process joins a running job; it is in no founding view
   // HORA_JOIN_LOG_BYTES: a newcomer that lags behind by more is given up.
   std::uint64_t join_log_bytes = std::uint64_t{1} << 30;
+  std::string launch_token;    // HORA_LAUNCH_TOKEN: by which the launcher learns the member id of a process it started
   bool kill_suspects = false;  // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
 
   // The values of the environment over the defaults; without HORA_RANK a job of one. Sizes take K, M and G. A value

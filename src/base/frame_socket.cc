@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 
 namespace hora {
 namespace {
@@ -110,6 +111,16 @@ Status FrameWriter::flush(int socket) {
 }
 
 Status FrameReader::fill(int socket) {
+  return read(socket, std::numeric_limits<std::size_t>::max());
+}
+
+Status FrameReader::fill_frame(int socket) {
+  const auto announced = announced_bytes();
+  if (announced && *announced > frame_bytes_max_) return {};  // next() refuses it
+  return read(socket, kHeaderBytes + announced.value_or(0) - (end_ - begin_));
+}
+
+Status FrameReader::read(int socket, std::size_t bytes_max) {
   if (begin_ == end_) {
     begin_ = end_ = 0;
     if (buffer_.size() > kKeptBytesMax) buffer_ = {};
@@ -121,7 +132,7 @@ Status FrameReader::fill(int socket) {
     begin_ = 0;
   }
   if (buffer_.size() - end_ < kReadBytes) buffer_.resize(std::max(buffer_.size() * 2, end_ + kReadBytes));
-  iovec part{buffer_.data() + end_, buffer_.size() - end_};
+  iovec part{buffer_.data() + end_, std::min(buffer_.size() - end_, bytes_max)};
   // Room for a few, so that a stranger who sends several leaks none: the kernel closes what does not fit.
   alignas(cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))];
   msghdr message{};
@@ -147,13 +158,20 @@ Status FrameReader::fill(int socket) {
   return {};
 }
 
-Result<std::optional<std::span<const std::byte>>> FrameReader::next() {
-  const auto unread = std::span<const std::byte>(buffer_).subspan(begin_, end_ - begin_);
-  if (unread.size() < kHeaderBytes) return std::optional<std::span<const std::byte>>();
+std::optional<std::size_t> FrameReader::announced_bytes() const {
+  if (end_ - begin_ < kHeaderBytes) return std::nullopt;
   std::size_t bytes = 0;
-  for (std::size_t i = 0; i < kHeaderBytes; ++i) bytes |= std::to_integer<std::size_t>(unread[i]) << (8 * i);
+  for (std::size_t i = 0; i < kHeaderBytes; ++i) bytes |= std::to_integer<std::size_t>(buffer_[begin_ + i]) << (8 * i);
+  return bytes;
+}
+
+Result<std::optional<std::span<const std::byte>>> FrameReader::next() {
+  const auto announced = announced_bytes();
+  if (!announced) return std::optional<std::span<const std::byte>>();
+  const std::size_t bytes = *announced;
   if (bytes > frame_bytes_max_)
     return Status(StatusCode::mismatch, fmt::format("a frame of {} bytes exceeds {}", bytes, frame_bytes_max_));
+  const auto unread = std::span<const std::byte>(buffer_).subspan(begin_, end_ - begin_);
   if (unread.size() < kHeaderBytes + bytes) return std::optional<std::span<const std::byte>>();
   begin_ += kHeaderBytes + bytes;
   return std::optional(unread.subspan(kHeaderBytes, bytes));

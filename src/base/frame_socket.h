@@ -47,6 +47,8 @@ class FrameReader {
 
   // Reads once from the socket. StatusCode::try_again: nothing was there; peer_failed: the other end is gone.
   Status fill(int socket);
+  // The same, but reads nothing that follows the frame that is being read.
+  Status fill_frame(int socket);
   // The next whole frame, valid until the next call of any member; nullopt: more bytes are needed.
   Result<std::optional<std::span<const std::byte>>> next();
   // The last file descriptor that came along.
@@ -54,6 +56,10 @@ class FrameReader {
   void set_frame_bytes_max(std::size_t bytes) noexcept { frame_bytes_max_ = bytes; }
 
  private:
+  Status read(int socket, std::size_t bytes_max);
+  // The size that a header says; nullopt: it is not there yet.
+  [[nodiscard]] std::optional<std::size_t> announced_bytes() const;
+
   std::size_t frame_bytes_max_;
   wire::Bytes buffer_;
   std::size_t begin_ = 0, end_ = 0;  // unread bytes of buffer_

@@ -7,7 +7,7 @@
 namespace hora {
 namespace {
 
-enum class Kind : std::uint8_t { hello, proof, accept, refuse, limit };
+enum class Kind : std::uint8_t { hello, proof, accept, refuse, welcome, limit };
 
 constexpr std::uint32_t kMagic = 0x61726f68;  // "hora"
 constexpr std::size_t kReasonBytesMax = 512;
@@ -20,21 +20,34 @@ wire::Bytes encode_hello(const HandshakeIdentity& self, const Handshake::Nonce& 
   writer.string(self.purpose);
   writer.string(self.job);
   writer.u64(self.member.value);
-  writer.u64(self.epoch.value);
+  writer.u64(self.link);
+  writer.u32(self.index);
   writer.bytes(nonce);
   return writer.take();
+}
+
+bool takes(std::string_view listener, std::string_view dialer) {
+  return listener == dialer || (listener == "control" && (dialer == "data" || dialer == "state"));
 }
 
 }  // namespace
 
 Handshake::Handshake(Role role, HandshakeIdentity self, std::string secret, const Nonce& nonce)
-    : role_(role), self_(std::move(self)), secret_(std::move(secret)), my_hello_(encode_hello(self_, nonce)) {}
+    : role_(role),
+      self_(std::move(self)),
+      secret_(std::move(secret)),
+      nonce_(nonce),
+      my_hello_(encode_hello(self_, nonce)) {}
 
 wire::Bytes Handshake::refusal(const Status& reason) {
   wire::Writer writer;
   writer.u8(static_cast<std::uint8_t>(Kind::refuse));
   writer.string(reason.message().substr(0, kReasonBytesMax));
   return writer.take();
+}
+
+wire::Bytes Handshake::welcome() {
+  return {static_cast<std::byte>(Kind::welcome)};
 }
 
 Result<Handshake::Reply> Handshake::on_frame(std::span<const std::byte> frame) {
@@ -60,12 +73,11 @@ Result<Handshake::Reply> Handshake::on_frame(std::span<const std::byte> frame) {
       expect_ = Expect::accept;
     } else {
       reply.frame.push_back(static_cast<std::byte>(Kind::accept));
-      reply.done = true;
-      expect_ = Expect::nothing;
+      expect_ = Expect::welcome;
     }
     return reply;
   }
-  if (kind == Kind::accept && expect_ == Expect::accept) {
+  if ((kind == Kind::accept && expect_ == Expect::accept) || (kind == Kind::welcome && expect_ == Expect::welcome)) {
     reply.done = true;
     expect_ = Expect::nothing;
     return reply;
@@ -86,16 +98,33 @@ Status Handshake::on_hello(std::span<const std::byte> frame) {
   peer_.purpose = reader.string();
   peer_.job = reader.string();
   peer_.member = MemberId{reader.u64()};
-  peer_.epoch = Epoch{reader.u64()};
+  peer_.link = reader.u64();
+  peer_.index = reader.u32();
   const bool nonce = reader.bytes().size() == Nonce().size();
   if (!reader.finished() || !nonce) return {StatusCode::mismatch, "the other end sent a malformed hello"};
-  if (peer_.purpose != self_.purpose)
-    return {StatusCode::mismatch, fmt::format("a {} connection met a {} socket", peer_.purpose, self_.purpose)};
+  HORA_TRY(meet());
+  if (role_ == Role::listener) {
+    self_.purpose = peer_.purpose;
+    self_.link = peer_.link;
+    self_.index = peer_.index;
+    my_hello_ = encode_hello(self_, nonce_);
+  }
+  peer_hello_.assign(frame.begin(), frame.end());
+  return {};
+}
+
+Status Handshake::meet() const {
+  const bool dials = role_ == Role::dialer;
+  if (dials ? !takes(peer_.purpose, self_.purpose) : !takes(self_.purpose, peer_.purpose))
+    return {StatusCode::mismatch, fmt::format("a {} connection met a {} socket", dials ? self_.purpose : peer_.purpose,
+                                              dials ? peer_.purpose : self_.purpose)};
   if (peer_.job != self_.job)
     return {StatusCode::mismatch, fmt::format("job \"{}\" met job \"{}\" (HORA_JOB)", self_.job, peer_.job)};
-  if (peer_.epoch != self_.epoch)
-    return {StatusCode::mismatch, fmt::format("epoch {} met epoch {}", self_.epoch.value, peer_.epoch.value)};
-  peer_hello_.assign(frame.begin(), frame.end());
+  if (dials && self_.expected != MemberId() && peer_.member != self_.expected)
+    return {StatusCode::mismatch,
+            fmt::format("member {:016x} is not {:016x}", peer_.member.value, self_.expected.value)};
+  if (dials && (peer_.link != self_.link || peer_.index != self_.index))
+    return {StatusCode::mismatch, "the other end took the connection for another one"};
   return {};
 }
 

@@ -37,6 +37,7 @@ Status HandshakingSocket::advance() {
     int error = 0;
     socklen_t bytes = sizeof error;
     ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &bytes);
+    nobody_listens_ = error == ECONNREFUSED;
     if (error != 0) return {StatusCode::peer_failed, fmt::format("cannot connect: {}", ::strerror(error))};
     started_ = true;
     HORA_TRY(writer_.send(socket_.get(), handshake_.hello()));
@@ -47,7 +48,8 @@ Status HandshakingSocket::advance() {
     if (*frame) {
       HORA_TRY(answer(**frame));
     } else {
-      HORA_TRY(reader_.fill(socket_.get()));
+      // What follows the handshake is for whoever takes the socket over.
+      HORA_TRY(reader_.fill_frame(socket_.get()));
     }
   }
   return {};
@@ -56,7 +58,7 @@ Status HandshakingSocket::advance() {
 Status HandshakingSocket::answer(std::span<const std::byte> frame) {
   auto reply = handshake_.on_frame(frame);
   if (!reply.ok()) return refuse(reply.status()), reply.status();
-  if (reply->may_carry_fd && passed_fd_ >= 0) {
+  if (reply->may_carry_fd && passed_fd_ >= 0 && peer().purpose == "control") {
     HORA_TRY(writer_.send_with_fd(socket_.get(), reply->frame, passed_fd_));
   } else if (!reply->frame.empty()) {
     HORA_TRY(writer_.send(socket_.get(), reply->frame));
@@ -72,6 +74,8 @@ void HandshakingSocket::refuse(const Status& reason) {
 }
 
 EstablishedSocket HandshakingSocket::take() {
+  // If it does not go out, the connection is broken, and its reader will find that.
+  if (role_ == Handshake::Role::listener) (void)writer_.send(socket_.get(), Handshake::welcome());
   reader_.set_frame_bytes_max(kFrameBytesMax);
   EstablishedSocket established{std::move(socket_), std::move(reader_), handshake_.peer(), UniqueFd()};
   established.passed_fd = established.reader.take_fd();

@@ -10,7 +10,8 @@
 
 namespace hora {
 
-// What a finished handshake leaves: the socket, bytes already read of what follows, the peer and what it passed.
+// What a finished handshake leaves: the socket, of which nothing that follows the handshake has been read, the peer and
+// what it passed.
 struct EstablishedSocket {
   UniqueFd socket;
   FrameReader reader;
@@ -20,7 +21,7 @@ struct EstablishedSocket {
 
 class HandshakingSocket {
  public:
-  // `passed_fd` is borrowed until the handshake is over; -1 passes none.
+  // `passed_fd` goes along with a "control" connection, and is borrowed until the handshake is over; -1 passes none.
   HandshakingSocket(UniqueFd socket, Handshake::Role role, HandshakeIdentity self, std::string secret,
                     int passed_fd = -1);
 
@@ -33,9 +34,11 @@ class HandshakingSocket {
   [[nodiscard]] Handshake::Role role() const noexcept { return role_; }
   // Who the other end claims to be.
   [[nodiscard]] const HandshakeIdentity& peer() const noexcept { return handshake_.peer(); }
+  // For a dialer whose advance() returned peer_failed: nobody listens there, and nobody will.
+  [[nodiscard]] bool nobody_listens() const noexcept { return nobody_listens_; }
   // Tells the other end why it is not wanted.
   void refuse(const Status& reason);
-  // Precondition: advance() returned ok.
+  // Precondition: advance() returned ok. Of a listener it welcomes the other end, which waits for it.
   EstablishedSocket take();
 
  private:
@@ -49,6 +52,7 @@ class HandshakingSocket {
   FrameReader reader_{kHandshakeFrameBytesMax};
   bool started_ = false;
   bool done_ = false;
+  bool nobody_listens_ = false;
 };
 
 }  // namespace hora

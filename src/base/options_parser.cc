@@ -74,6 +74,11 @@ Status read_identity(const Environment& environment, Options& options) {
     return invalid(
         fmt::format("HORA_STORE is not set although HORA_SIZE is {}: it is where the ranks meet", options.size));
   }
+  fields.text("HORA_LAUNCH_TOKEN", options.launch_token);
+  HORA_TRY(fields.flag("HORA_JOIN", options.join));
+  if (options.join && options.store.empty()) {
+    return invalid("HORA_STORE is not set although HORA_JOIN is 1: it is where the job is found");
+  }
   return {};
 }
 
@@ -129,7 +134,6 @@ Result<ParsedOptions> parse_options(const Environment& environment) {
   HORA_TRY(read_limits(environment, parsed.options));
   HORA_TRY(read_transport(environment, parsed.options));
   HORA_TRY(Fields(environment).number("HORA_PROCESS", parsed.options.process, 0, 1U << 30));
-  HORA_TRY(Fields(environment).flag("HORA_JOIN", parsed.options.join));
   if (const auto level = parse_log_level(environment); !level) return level.status();
   if (const auto text = environment.find("HORA_FAILPOINT")) {
     if (!failpoint::kCompiledIn) {

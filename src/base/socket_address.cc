@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
@@ -59,17 +60,28 @@ Result<std::vector<Endpoint>> resolve_tcp(std::string_view address, std::string_
   return endpoints;
 }
 
+bool bind_and_listen(const UniqueFd& fd, const Endpoint& endpoint) {
+  const int on = 1;
+  if (endpoint.storage.ss_family != AF_UNIX) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  return ::bind(fd.get(), endpoint.get(), endpoint.bytes) == 0 && ::listen(fd.get(), SOMAXCONN) == 0;
+}
+
 Result<std::vector<Endpoint>> resolve(std::string_view address, bool passive) {
   if (address.starts_with("unix:")) return resolve_unix(address, address.substr(5));
   if (address.starts_with("tcp:")) return resolve_tcp(address, address.substr(4), passive);
   return bad_address(address);
 }
 
+// A message must not wait for an acknowledgement of the one before it. A Unix socket refuses the option and has no
+// need.
+void send_at_once(const UniqueFd& fd) {
+  const int on = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
 UniqueFd make_socket(const Endpoint& endpoint) {
   UniqueFd fd(::socket(endpoint.storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  const int on = 1;
-  // A control message must leave at once, not wait for an acknowledgement of the one before it.
-  if (fd && endpoint.storage.ss_family != AF_UNIX) ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (fd) send_at_once(fd);
   return fd;
 }
 
@@ -87,12 +99,29 @@ Result<UniqueFd> listen_at(std::string_view address) {
   int error = EADDRNOTAVAIL;
   for (const Endpoint& endpoint : *endpoints) {
     UniqueFd fd = make_socket(endpoint);
-    const int on = 1;
-    if (fd && endpoint.storage.ss_family != AF_UNIX) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (fd && ::bind(fd.get(), endpoint.get(), endpoint.bytes) == 0 && ::listen(fd.get(), SOMAXCONN) == 0) return fd;
+    if (fd && bind_and_listen(fd, endpoint)) return fd;
     error = errno;
   }
   return system_error(fmt::format("cannot listen at {}", address), error);
+}
+
+Result<UniqueFd> listen_in_range(std::string_view host, std::uint16_t first, std::uint16_t last) {
+  for (std::uint32_t port = first; port <= std::max(first, last); ++port) {
+    const std::string address = tcp_address(host, static_cast<std::uint16_t>(port));
+    auto endpoints = resolve(address, true);
+    if (!endpoints.ok()) return endpoints.status();
+    UniqueFd fd = make_socket(endpoints->front());
+    if (!fd) return system_error("socket", errno);
+    if (bind_and_listen(fd, endpoints->front())) return fd;
+    if (errno != EADDRINUSE) return system_error(fmt::format("cannot listen at {}", address), errno);
+  }
+  return Status(StatusCode::resource,
+                fmt::format("all ports from {} to {} are taken at {} (HORA_PORT_RANGE)", first, last, host));
+}
+
+std::string tcp_address(std::string_view host, std::uint16_t port) {
+  const bool brackets = host.find(':') != host.npos;
+  return fmt::format("tcp:{}{}{}:{}", brackets ? "[" : "", host, brackets ? "]" : "", port);
 }
 
 Result<std::string> address_of(const UniqueFd& listener, std::string_view asked) {
@@ -124,9 +153,44 @@ Result<UniqueFd> dial(std::string_view address) {
 
 Result<UniqueFd> accept_from(const UniqueFd& listener) {
   UniqueFd fd(::accept4(listener.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-  if (fd) return fd;
+  if (fd) {
+    send_at_once(fd);
+    return fd;
+  }
   if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) return system_error("accept", errno);
   return Status(StatusCode::try_again, "no connection waits");
+}
+
+bool is_local(const UniqueFd& socket) {
+  int domain = 0;
+  socklen_t bytes = sizeof domain;
+  return ::getsockopt(socket.get(), SOL_SOCKET, SO_DOMAIN, &domain, &bytes) == 0 && domain == AF_UNIX;
+}
+
+void set_acknowledgement_timeout(const UniqueFd& socket, Duration timeout) {
+  const auto wait = static_cast<unsigned>(std::chrono::ceil<std::chrono::milliseconds>(timeout).count());
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &wait, sizeof wait);
+}
+
+Result<std::string> local_host_towards(std::string_view address) {
+  if (!address.starts_with("tcp:")) return bad_address(address);
+  auto endpoints = resolve_tcp(address, address.substr(4), false);
+  if (!endpoints.ok()) return endpoints.status();
+  int error = ENETUNREACH;
+  for (const Endpoint& endpoint : *endpoints) {
+    const UniqueFd fd(::socket(endpoint.storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_storage own{};
+    socklen_t bytes = sizeof own;
+    if (!fd || ::connect(fd.get(), endpoint.get(), endpoint.bytes) != 0 ||
+        ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&own), &bytes) != 0) {
+      error = errno;
+      continue;
+    }
+    char host[NI_MAXHOST];
+    if (::getnameinfo(reinterpret_cast<sockaddr*>(&own), bytes, host, sizeof host, nullptr, 0, NI_NUMERICHOST) == 0)
+      return std::string(host);
+  }
+  return system_error(fmt::format("no route to {}", address), error);
 }
 
 pid_t peer_pid(const UniqueFd& socket) {

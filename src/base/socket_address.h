@@ -4,9 +4,11 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
+#include "base/time.h"
 #include "base/unique_fd.h"
 #include "hora/status.hpp"
 
@@ -14,6 +16,11 @@ namespace hora {
 
 // StatusCode::invalid_argument where `address` is neither form.
 Result<UniqueFd> listen_at(std::string_view address);
+// Listens for TCP at a numeric `host`, at the first port of [first, last] that is free; 0: at any port.
+// StatusCode::resource where none is (HORA_PORT_RANGE).
+Result<UniqueFd> listen_in_range(std::string_view host, std::uint16_t first, std::uint16_t last);
+// "tcp:host:port", with brackets where `host` is an IPv6 address.
+std::string tcp_address(std::string_view host, std::uint16_t port);
 // What peers dial to reach a socket of listen_at(): port 0 has become the real one.
 Result<std::string> address_of(const UniqueFd& listener, std::string_view asked);
 // Starts to connect. A TCP connection may still be under way: the socket is writable once it is decided.
@@ -21,6 +28,14 @@ Result<std::string> address_of(const UniqueFd& listener, std::string_view asked)
 Result<UniqueFd> dial(std::string_view address);
 // An accepted connection; StatusCode::try_again where none waits.
 Result<UniqueFd> accept_from(const UniqueFd& listener);
+
+// Whether it is a Unix socket: descriptors can be passed over it.
+bool is_local(const UniqueFd& socket);
+// Of a TCP connection: it breaks when what was sent is not acknowledged for this long, or finds no room at the other
+// end, so only where the other end always reads.
+void set_acknowledgement_timeout(const UniqueFd& socket, Duration timeout);
+// The local numeric address from which `address`, "tcp:host:port", would be reached. Nothing is sent.
+Result<std::string> local_host_towards(std::string_view address);
 
 // The process at the other end of a Unix socket; 0 where it is in another process namespace, or for TCP.
 pid_t peer_pid(const UniqueFd& socket);

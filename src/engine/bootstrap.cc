@@ -8,11 +8,13 @@
 #include <cerrno>
 #include <climits>
 #include <fstream>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "base/entropy.h"
+#include "base/network_interface.h"
 #include "base/sha256.h"
 #include "base/socket_address.h"
 #include "base/wire.h"
@@ -58,11 +60,27 @@ Member read_member(wire::Reader& reader) {
   return member;
 }
 
-// What each rank publishes. The config counts of rank 0 only.
+// What each rank publishes. All but the member counts of rank 0 only.
 struct Founder {
   Member member;
   AgreedConfig config;
+  std::optional<Transport> transport;  // what the user asked for
 };
+
+void write_founder(wire::Writer& writer, const Founder& founder) {
+  write_member(writer, founder.member);
+  write_config(writer, founder.config);
+  writer.u8(founder.transport ? static_cast<std::uint8_t>(*founder.transport) + 1 : 0);
+}
+
+Founder read_founder(wire::Reader& reader) {
+  Founder founder;
+  founder.member = read_member(reader);
+  founder.config = read_config(reader);
+  if (const std::uint8_t asked = reader.below(kTransportCount + 1); asked > 0)
+    founder.transport = static_cast<Transport>(asked - 1);
+  return founder;
+}
 
 std::string encode_text(wire::Writer& writer) {
   const auto bytes = writer.view();
@@ -101,6 +119,37 @@ Result<View> decode_outcome(const std::string& text) {
   return view;
 }
 
+std::string key_of(const Options& options, std::string_view name) {
+  return fmt::format("hora/{}/{}", options.job, name);
+}
+
+// By which the launcher, who knows the token of each process it started, can tell whose death it saw.
+Status tell_launcher(const Options& options, Store& store, MemberId id) {
+  if (options.launch_token.empty()) return {};
+  return store.set(key_of(options, "member/" + options.launch_token), fmt::format("{:016x}", id.value));
+}
+
+// The transport of a founding view, and whether it reaches everybody.
+Result<Transport> choose_transport(const std::vector<Member>& members, std::optional<Transport> asked) {
+  std::optional<std::size_t> elsewhere, unreachable;
+  for (std::size_t rank = members.size(); rank-- > 0;) {
+    if (members[rank].host != members[0].host) elsewhere = rank;
+    if (members[rank].address.empty()) unreachable = rank;
+  }
+  const Transport transport = asked.value_or(elsewhere ? Transport::mixed : Transport::shm);
+  if (transport == Transport::shm && elsewhere)
+    return Status(StatusCode::unsupported,
+                  fmt::format("ranks 0 and {} cannot share memory: they run on different hosts or in different "
+                              "namespaces; set HORA_TRANSPORT to mixed or tcp, or not at all",
+                              *elsewhere));
+  if (unreachable && (transport == Transport::tcp || elsewhere))
+    return Status(StatusCode::unsupported,
+                  fmt::format("rank {} listens on no TCP address: either all ranks get a HORA_STORE of tcp:HOST:PORT, "
+                              "or all get HORA_TRANSPORT=tcp",
+                              *unreachable));
+  return transport;
+}
+
 // One rank's way through the meeting. Keys: size, founder/RANK, arrived (a counter) and outcome, which is decided once.
 class Meeting {
  public:
@@ -123,7 +172,7 @@ class Meeting {
   }
 
  private:
-  [[nodiscard]] std::string key(std::string_view name) const { return fmt::format("hora/{}/{}", options_.job, name); }
+  [[nodiscard]] std::string key(std::string_view name) const { return key_of(options_, name); }
   [[nodiscard]] std::string founder_key(int rank) const { return key(fmt::format("founder/{}", rank)); }
 
   // Publishes this rank. Not empty: why it cannot be part of the job.
@@ -142,8 +191,7 @@ class Meeting {
                            theirs->value_or("nothing"));
     }
     wire::Writer writer;
-    write_member(writer, self.member);
-    write_config(writer, self.config);
+    write_founder(writer, self);
     auto published = store_.compare_and_swap(founder_key(options_.rank), std::nullopt, encode_text(writer));
     if (!published.ok()) return published.status();
     if (!*published)
@@ -164,6 +212,7 @@ class Meeting {
     View view;
     view.epoch = Epoch{1};
     std::vector<int> missing;
+    std::optional<Transport> asked;
     for (int rank = 0; rank < options_.size; ++rank) {
       auto record = store_.get(founder_key(rank));
       if (!record.ok()) return record.status();
@@ -172,13 +221,21 @@ class Meeting {
         continue;
       }
       wire::Reader reader(bytes_of(**record));
-      view.members.push_back(read_member(reader));
-      const AgreedConfig config = read_config(reader);
-      if (rank == 0) view.config = config;
+      Founder founder = read_founder(reader);
+      view.members.push_back(std::move(founder.member));
+      if (rank == 0) {
+        view.config = founder.config;
+        asked = founder.transport;
+      }
       if (!reader.finished())
         return Status(StatusCode::internal, fmt::format("the store holds a malformed record of rank {}", rank));
     }
-    if (missing.empty()) return view;
+    if (missing.empty()) {
+      auto transport = choose_transport(view.members, asked);
+      if (!transport.ok()) return transport.status();
+      view.config.transport = *transport;
+      return view;
+    }
     return Status(StatusCode::timed_out,
                   fmt::format("rank{} {} did not come within {} ms (HORA_START_TIMEOUT_MS); {} of {} ranks did",
                               missing.size() > 1 ? "s" : "", fmt::join(missing, ", "), options_.start_timeout_ms,
@@ -234,28 +291,108 @@ Result<std::uint64_t> this_host() {
   return reader.u64();
 }
 
-Result<Founding> agree(const Options& options, Store* store, const Clock& clock, MemberId id, std::uint64_t host,
-                       const std::string& address) {
+Result<std::string> own_tcp_host(const Options& options) {
+  const bool store_is_tcp = options.store.starts_with("tcp:");
+  if (!store_is_tcp && options.transport != Transport::tcp) return std::string();
+  std::string towards_store;
+  if (store_is_tcp) {
+    auto host = local_host_towards(options.store);
+    if (!host.ok()) return Status(host.status().code(), fmt::format("HORA_STORE: {}", host.status().message()));
+    towards_store = std::move(*host);
+  }
+  if (options.socket_interface.empty()) return store_is_tcp ? towards_store : std::string("127.0.0.1");
+  const auto addresses = interface_addresses();
+  if (!addresses.ok()) return addresses.status();
+  return choose_host(options.socket_interface, addresses.value(), towards_store);
+}
+
+Result<Founding> agree(const Options& options, Store* store, const Clock& clock, const Member& self) {
   HORA_TRY(validate(options, store));
-  Founder self;
-  self.member = Member{id, host, address};
-  self.config.min_size = options.min_size;
-  self.config.silence_ms = options.silence_ms;
-  self.config.fusion_bytes = options.fusion_bytes;
-  self.config.chunk_bytes = options.chunk_bytes;
-  self.config.one_shot_bytes = options.one_shot_bytes;
-  self.config.transport = options.transport.value_or(Transport::shm);
-  self.config.sockets_per_pair = options.sockets_per_pair;
-  if (options.size == 1) {
-    View view{Epoch{1}, {self.member}, Decider::members, self.config};
+  Founder founder;
+  founder.member = self;
+  founder.config.min_size = options.min_size;
+  founder.config.silence_ms = options.silence_ms;
+  founder.config.fusion_bytes = options.fusion_bytes;
+  founder.config.chunk_bytes = options.chunk_bytes;
+  founder.config.one_shot_bytes = options.one_shot_bytes;
+  founder.config.sockets_per_pair = options.sockets_per_pair;
+  founder.transport = options.transport;
+  if (store == nullptr) {
+    founder.config.transport = options.transport.value_or(Transport::shm);
+    View view{Epoch{1}, {self}, Decider::members, founder.config};
     return Founding{std::move(view), Rank{0}};
   }
-  auto view = Meeting(options, *store, clock).attend(self);
+  HORA_TRY(tell_launcher(options, *store, self.id));
+  auto view = Meeting(options, *store, clock).attend(founder);
   if (!view.ok()) return view.status();
-  const auto rank = view->rank_of(id);
+  const auto rank = view->rank_of(self.id);
   if (!rank || view->size() != options.size)
     return Status(StatusCode::internal, "the founding view does not contain this rank");
   return Founding{std::move(*view), *rank};
+}
+
+namespace {
+
+// Takes the next free number of a newcomer. The keys joiner/1, joiner/2, ... are taken one after the other, each
+// together with its content: who has number K finds all before it. The counter `joiners` only tells where to begin.
+Result<std::int64_t> enlist(const Options& options, Store& store, const Member& self) {
+  wire::Writer writer;
+  write_member(writer, self);
+  const std::string record = encode_text(writer);
+  auto taken = store.add(key_of(options, "joiners"), 0);
+  if (!taken.ok()) return taken.status();
+  for (std::int64_t number = *taken + 1;; ++number) {
+    auto mine = store.compare_and_swap(key_of(options, fmt::format("joiner/{}", number)), std::nullopt, record);
+    if (!mine.ok()) return mine.status();
+    if (!*mine) continue;
+    auto counted = store.add(key_of(options, "joiners"), 1);
+    if (!counted.ok()) return counted.status();
+    return number;
+  }
+}
+
+// Whether this newcomer can be reached by, and reach, the members of the job.
+Status check_reach(const RunningJob& job, const Member& self) {
+  const bool elsewhere = std::any_of(job.members.begin(), job.members.end(),
+                                     [&](const Member& member) { return member.host != self.host; });
+  if (job.config.transport == Transport::shm && elsewhere)
+    return {StatusCode::unsupported,
+            "this process cannot share memory with the job, whose transport is shm: it runs on a different host or in "
+            "a different namespace (HORA_TRANSPORT of rank 0)"};
+  if (self.address.empty() && (job.config.transport == Transport::tcp || elsewhere))
+    return {StatusCode::unsupported,
+            "this process listens on no TCP address: give it a HORA_STORE of tcp:HOST:PORT or HORA_TRANSPORT=tcp"};
+  return {};
+}
+
+}  // namespace
+
+Result<RunningJob> find_members(const Options& options, Store& store, const Clock& clock, const Member& self) {
+  const TimePoint deadline = clock.now() + milliseconds(options.start_timeout_ms);
+  HORA_TRY(tell_launcher(options, store, self.id));
+  const auto outcome = store.wait(key_of(options, "outcome"), deadline - clock.now());
+  if (outcome.status().code() == StatusCode::timed_out)
+    return Status(StatusCode::timed_out,
+                  fmt::format("job \"{}\" was not founded within {} ms (HORA_START_TIMEOUT_MS): {}", options.job,
+                              options.start_timeout_ms, outcome.status().message()));
+  if (!outcome.ok()) return outcome.status();
+  auto view = decode_outcome(outcome.value());
+  if (!view.ok())
+    return Status(view.status().code(), fmt::format("the job did not start: {}", view.status().message()));
+  RunningJob job{view->config, std::move(view->members)};
+  HORA_TRY(check_reach(job, self));
+  auto number = enlist(options, store, self);
+  if (!number.ok()) return number.status();
+  for (std::int64_t earlier = 1; earlier < *number; ++earlier) {
+    auto record = store.get(key_of(options, fmt::format("joiner/{}", earlier)));
+    if (!record.ok()) return record.status();
+    const std::string text = record->value_or("");
+    wire::Reader reader(bytes_of(text));
+    job.members.push_back(read_member(reader));
+    if (!reader.finished())
+      return Status(StatusCode::internal, fmt::format("the store holds a malformed record of newcomer {}", earlier));
+  }
+  return job;
 }
 
 }  // namespace hora::engine

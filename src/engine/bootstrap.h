@@ -1,9 +1,11 @@
-// How the founders of a job meet: every rank publishes itself in the store, the last one to come puts the founding view
-// together, and all adopt the one outcome that the store holds: the view, or the same error.
+// How the founders of a job meet, and how a newcomer finds the job. Every founder publishes itself in the store, the
+// last one to come puts the founding view together, and all adopt the one outcome that the store holds: the view, or
+// the same error. A newcomer waits for that outcome, and adds itself to the list of those who came later.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "hora/options.hpp"
 #include "hora/status.hpp"
@@ -25,11 +27,25 @@ MemberId new_member_id();
 // other's pids: a hash of boot id, process, network and IPC namespaces.
 Result<std::uint64_t> this_host();
 
-// `store` may be null for size 1. `host` is this_host(), `address` where this member's control socket listens. Ends by
-// options.start_timeout_ms (plus the store's own patience): then the error, the same on every rank, names the ranks
-// that did not come. Two values of HORA_SIZE in one job, a rank out of range, or a rank that came twice, are errors
-// too.
-Result<Founding> agree(const Options& options, Store* store, const Clock& clock, MemberId id, std::uint64_t host,
-                       const std::string& address);
+// The host to listen at for other hosts, numeric; empty where none can be in the job (the store is on a Unix socket,
+// and the transport is not tcp). The address by which the store is reached, or one of options.socket_interface.
+Result<std::string> own_tcp_host(const Options& options);
+
+// `store` may be null for size 1. Ends by options.start_timeout_ms (plus the store's own patience): then the error, the
+// same on every rank, names the ranks that did not come. Two values of HORA_SIZE in one job, a rank out of range, a
+// rank that came twice, or a transport that does not reach all, are errors too. The transport is the one that rank 0
+// asks for, else shm where all founders share a host, else mixed.
+Result<Founding> agree(const Options& options, Store* store, const Clock& clock, const Member& self);
+
+// What a newcomer can know of a job before it has met a member.
+struct RunningJob {
+  AgreedConfig config;  // as founded: chunk_bytes and one_shot_bytes may be 0, see Founding
+  // The founders and all who came later, but before this newcomer. Some may be dead: they refuse to be dialed. Who
+  // comes after this newcomer dials it.
+  std::vector<Member> members;
+};
+
+// Waits for the founders, at most options.start_timeout_ms, and lists `self` among those who came.
+Result<RunningJob> find_members(const Options& options, Store& store, const Clock& clock, const Member& self);
 
 }  // namespace hora::engine

@@ -80,13 +80,16 @@ Session::Session(const Options& options, LogLevel level, SegmentSource* segments
       id_(new_member_id()) {}
 
 Status Session::join() {
+  const auto host = this_host();
+  if (!host.ok()) return host.status();
   const auto tcp_host = own_tcp_host(options_);
   if (!tcp_host.ok()) return tcp_host.status();
-  auto mesh = control::Mesh::listen({id_, options_.job, options_.secret},
-                                    {tcp_host.value(), options_.port_first, options_.port_last}, clock_, log_);
+  auto mesh =
+      control::Mesh::listen({id_, options_.job, options_.secret, host.value()},
+                            {tcp_host.value(), options_.port_first, options_.port_last}, clock_, log_);
   if (!mesh.ok()) return mesh.status();
   mesh_ = std::move(mesh).value();
-  if (options_.size > 1 || options_.join) {
+  if (!options_.store.empty()) {
     store_ =
         std::make_unique<store::StoreClient>(store::ClientConfig{options_.store, options_.job, options_.secret,
                                                                  std::chrono::milliseconds(options_.start_timeout_ms)},
@@ -95,8 +98,6 @@ Status Session::join() {
   negotiation_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::negotiation);
   flush_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::flush);
   donor_ = std::make_unique<Donor>(state_, options_.join_log_bytes, log_);
-  const auto host = this_host();
-  if (!host.ok()) return host.status();
   const Member self{id_, host.value(), mesh_->address()};
   return options_.join ? follow(self) : found(self);
 }

@@ -12,6 +12,8 @@
 #include <utility>
 
 #include "base/socket_address.h"
+#include "transports/control/connector.h"
+#include "transports/control/dialing.h"
 
 namespace hora::control {
 namespace {
@@ -19,15 +21,9 @@ namespace {
 // One link with much to say does not keep the others waiting: the rest is read in the next round.
 constexpr int kReadsPerRound = 16;
 
-Status check_one_host(const View& view, Rank self) {
-  const auto own = view.members[static_cast<std::size_t>(self.value)].host;
-  for (std::size_t rank = 0; rank < view.members.size(); ++rank)
-    if (view.members[rank].host != own)
-      return {StatusCode::unsupported,
-              fmt::format("ranks {} and {} cannot share memory: they run on different hosts or in different namespaces",
-                          self.value, rank)};
-  return {};
-}
+// The kernel gives a control connection up when the other end has not acknowledged for this many times the silence
+// after which its member is suspected: by then its expulsion is decided, or there is no quorum.
+constexpr int kSilencesUnacknowledged = 2;
 
 }  // namespace
 
@@ -36,52 +32,138 @@ Mesh::Mesh(Identity identity, const Clock& clock, const Log& log)
 
 Mesh::~Mesh() {
   if (::getpid() != owner_) return;
+  const MutexLock lock(links_mutex_);
   for (const auto& link : links_)
     if (link->socket) ::shutdown(link->socket.get(), SHUT_RDWR);
 }
 
-Result<std::unique_ptr<Mesh>> Mesh::listen(Identity identity, const Clock& clock, const Log& log) {
+Result<std::unique_ptr<Mesh>> Mesh::listen(Identity identity, const TcpAddress& tcp, const Clock& clock,
+                                           const Log& log) {
   std::unique_ptr<Mesh> mesh(new Mesh(std::move(identity), clock, log));
-  HORA_TRY(mesh->open());
+  HORA_TRY(mesh->open(tcp));
   return mesh;
 }
 
-Status Mesh::open() {
-  address_ = fmt::format("unix:@hora-{:016x}", identity_.id.value);
-  auto listener = listen_at(address_);
-  if (!listener.ok()) return listener.status();
-  listener_ = std::move(*listener);
+Status Mesh::open(const TcpAddress& tcp) {
+  auto local = listen_at(local_address_of(identity_.id));
+  if (!local.ok()) return local.status();
+  listeners_.push_back(std::move(*local));
+  if (!tcp.host.empty()) {
+    auto listener = listen_in_range(tcp.host, tcp.port_first, tcp.port_last);
+    if (!listener.ok()) return listener.status();
+    auto address = address_of(*listener, tcp_address(tcp.host, 0));
+    if (!address.ok()) return address.status();
+    address_ = std::move(*address);
+    listeners_.push_back(std::move(*listener));
+  }
   epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_) return system_error("epoll_create1", errno);
   wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!wake_) return system_error("eventfd", errno);
+  cancel_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_ || !cancel_) return system_error("eventfd", errno);
   return control_epoll(EPOLL_CTL_ADD, wake_.get(), EPOLLIN, Source::wake, 0);
 }
 
 Result<std::vector<PeerLink>> Mesh::connect_all(const View& view, Rank self, int own_segment, TimePoint deadline) {
-  HORA_TRY(check_one_host(view, self));
-  Connector connector(identity_, listener_, view, self, own_segment, clock_, log_);
-  auto connections = connector.run(deadline);
+  {
+    const MutexLock lock(links_mutex_);
+    receives_ = true;
+  }
+  const std::size_t higher = view.members.size() - static_cast<std::size_t>(self.value) - 1;
+  HORA_TRY(open_reception({own_segment, view.config}, higher * (1 + data_sockets_of(view.config))));
+  auto connections = Connector(identity_, *reception_, view, self, own_segment, clock_).run(deadline);
+  reception_->set_linked([this](MemberId member) { return find(member) != nullptr; });
   if (!connections.ok()) return connections.status();
-  listener_.reset();
   std::vector<PeerLink> peers;
   for (Connection& connection : *connections) {
-    auto peer = adopt(std::move(connection));
+    auto peer = adopt(std::move(connection), config_);
     if (!peer.ok()) return peer.status();
     peers.push_back(std::move(*peer));
   }
   return peers;
 }
 
-Result<PeerLink> Mesh::adopt(Connection connection) {
+Status Mesh::open_reception(const Welcome& welcome, std::size_t expected) {
+  auto reception = Reception::open(identity_, listeners_,
+                                   {welcome.own_segment, data_sockets_of(welcome.config), expected}, clock_, log_);
+  if (!reception.ok()) return reception.status();
+  (*reception)->set_linked([this](MemberId member) { return find(member) != nullptr; });
+  HORA_TRY(control_epoll(EPOLL_CTL_ADD, (*reception)->fd(), EPOLLIN, Source::reception, 0));
+  reception_ = std::move(*reception);
+  config_ = welcome.config;
+  return {};
+}
+
+void Mesh::ask_for_reception(const Welcome& welcome) {
+  {
+    const MutexLock lock(links_mutex_);
+    if (receives_) return;
+    receives_ = true;
+    asked_ = welcome;
+  }
+  wake();
+}
+
+void Mesh::open_reception_if_asked() {
+  std::optional<Welcome> welcome;
+  {
+    const MutexLock lock(links_mutex_);
+    std::swap(welcome, asked_);
+  }
+  if (!welcome) return;
+  if (const Status status = open_reception(*welcome, 0); !status.ok())
+    log_(LogLevel::error, "control", "cannot accept newcomers: {}", status.message());
+}
+
+Result<PeerLink> Mesh::dial(const Member& peer, int own_segment, const AgreedConfig& config, TimePoint deadline) {
+  if (peer.id == identity_.id || find(peer.id) != nullptr)
+    return Status(StatusCode::invalid_argument, fmt::format("member {:016x} was linked before", peer.id.value));
+  ask_for_reception({own_segment, config});
+  auto dialing = Dialing::of_link(identity_, peer, peer.host == identity_.host, own_segment, config);
+  if (!dialing.ok()) return dialing.status();
+  HORA_TRY(dialing->run(clock_, deadline, cancel_));
+  return adopt(dialing->take_link(), config);
+}
+
+Result<UniqueFd> Mesh::open_stream(const Member& peer, TimePoint deadline) {
+  auto dialing = Dialing::of_stream(identity_, peer, peer.host == identity_.host);
+  if (!dialing.ok()) return dialing.status();
+  HORA_TRY(dialing->run(clock_, deadline, cancel_));
+  return dialing->take_stream();
+}
+
+void Mesh::cancel_dials() noexcept {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const auto bytes = ::write(cancel_.get(), &one, sizeof one);
+}
+
+Result<PeerLink> Mesh::adopt(Connection connection, const AgreedConfig& config) {
+  if (!is_local(connection.socket))
+    set_acknowledgement_timeout(connection.socket,
+                                std::chrono::milliseconds(config.silence_ms) * kSilencesUnacknowledged);
   auto link = std::make_unique<Link>();
   link->peer = connection.link.id;
   link->socket = std::move(connection.socket);
-  link->reader = std::move(connection.reader);
+  const MutexLock lock(links_mutex_);
+  for (const auto& other : links_)
+    if (other->peer == link->peer)
+      return Status(StatusCode::invalid_argument, fmt::format("member {:016x} was linked before", link->peer.value));
   link->index = static_cast<std::uint32_t>(links_.size());
+  // The loop finds the link by its index once this mutex is free.
   HORA_TRY(control_epoll(EPOLL_CTL_ADD, link->socket.get(), EPOLLIN, Source::link, link->index));
   links_.push_back(std::move(link));
   return std::move(connection.link);
+}
+
+Mesh::Link* Mesh::find(MemberId peer) {
+  const MutexLock lock(links_mutex_);
+  const auto found = std::find_if(links_.begin(), links_.end(), [&](const auto& link) { return link->peer == peer; });
+  return found == links_.end() ? nullptr : found->get();
+}
+
+Mesh::Link& Mesh::link_at(std::uint32_t index) {
+  const MutexLock lock(links_mutex_);
+  return *links_[index];
 }
 
 Status Mesh::control_epoll(int operation, int fd, std::uint32_t events, Source source, std::uint32_t index) {
@@ -101,9 +183,9 @@ void Mesh::set_awaits_output(Link& link, bool awaits) {
 }
 
 Status Mesh::send(MemberId to, std::span<const std::byte> message) {
-  const auto found = std::find_if(links_.begin(), links_.end(), [&](const auto& link) { return link->peer == to; });
-  if (found == links_.end()) return {};
-  Link& link = **found;
+  Link* const found = find(to);
+  if (found == nullptr) return {};
+  Link& link = *found;
   const MutexLock lock(link.mutex);
   if (link.broken) return {};
   const Status status = link.writer.send(link.socket.get(), message);
@@ -117,19 +199,20 @@ Status Mesh::send(MemberId to, std::span<const std::byte> message) {
   return status.code() == StatusCode::resource ? status : Status();
 }
 
-void Mesh::run_once(std::optional<TimePoint> deadline, LoopHandler& handler) {
-  const bool first = std::exchange(first_round_, false);
-  if (first)
-    for (const auto& link : links_)
-      if (const Status status = deliver_frames(*link, handler); !status.ok()) take_down(*link, status, handler);
+int Mesh::timeout_ms(std::optional<TimePoint> deadline) const {
+  const TimePoint until =
+      std::min(deadline.value_or(TimePoint::max()), reception_ ? reception_->next_timer() : TimePoint::max());
+  if (until == TimePoint::max()) return -1;
+  const auto wait = std::chrono::ceil<std::chrono::milliseconds>(until - clock_.now()).count();
+  return static_cast<int>(std::clamp<std::int64_t>(wait, 0, 3'600'000));
+}
 
-  int timeout = -1;
-  if (first) {
-    timeout = 0;
-  } else if (deadline) {
-    const auto wait = std::chrono::ceil<std::chrono::milliseconds>(*deadline - clock_.now()).count();
-    timeout = static_cast<int>(std::clamp<std::int64_t>(wait, 0, 3'600'000));
-  }
+void Mesh::run_once(std::optional<TimePoint> deadline, LoopHandler& handler) {
+  open_reception_if_asked();
+  // Newcomers that came while the founders connected, and who is late.
+  if (reception_ && (reception_->has_arrivals() || reception_->next_timer() <= clock_.now()))
+    receive_newcomers(handler);
+  const int timeout = timeout_ms(deadline);
   std::array<epoll_event, 64> events;
   const int found = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), timeout);
   for (int i = 0; i < found; ++i) {
@@ -145,11 +228,31 @@ void Mesh::run_once(std::optional<TimePoint> deadline, LoopHandler& handler) {
         // An earlier event of this round may have unwatched it.
         if (watched_.contains(static_cast<int>(index))) handler.on_readable(static_cast<int>(index));
         break;
-      case Source::link:
-        if (event.events & EPOLLOUT) flush(*links_[index]);
-        if (event.events & ~static_cast<std::uint32_t>(EPOLLOUT)) deliver_readable(*links_[index], handler);
+      case Source::link: {
+        Link& link = link_at(index);
+        if (event.events & EPOLLOUT) flush(link);
+        if (event.events & ~static_cast<std::uint32_t>(EPOLLOUT)) deliver_readable(link, handler);
         break;
+      }
+      case Source::reception: receive_newcomers(handler); break;
     }
+  }
+}
+
+void Mesh::receive_newcomers(LoopHandler& handler) {
+  reception_->advance();
+  while (auto arrival = reception_->take_arrival()) {
+    const MemberId id = arrival->connection.link.id;
+    if (arrival->is_stream) {
+      handler.on_stream(id, std::move(arrival->connection.socket));
+      continue;
+    }
+    auto link = adopt(std::move(arrival->connection), config_);
+    if (!link.ok()) {
+      log_(LogLevel::error, "control", "lost the link of {:016x}: {}", id.value, link.status().message());
+      continue;
+    }
+    handler.on_link(std::move(*link));
   }
 }
 
@@ -191,6 +294,7 @@ void Mesh::take_down(Link& link, const Status& why, LoopHandler& handler) {
     link.socket.reset();
   }
   link.down = true;
+  link.reader = FrameReader();
   log_(LogLevel::info, "control", "link to {:016x} is down: {}", link.peer.value, why.message());
   handler.on_link_down(link.peer);
 }

@@ -1,7 +1,9 @@
-// The control plane of one host: a Unix stream socket to every other member, and the event loop of the sentinel.
+// The control plane: a stream socket to every other member (Unix inside a host, TCP between hosts), and the event loop
+// of the sentinel.
 //
-// Every connection opens with the handshake of base/handshake.h, in which each side passes the other its shared memory
-// segment. Links are made once, by connect_all(); a link that went down stays down.
+// Every connection opens with the handshake of base/handshake.h, in which members of one host pass each other their
+// shared memory segments. A link is made once: among founders by connect_all(), later by a newcomer that dials. A link
+// that went down stays down, and its member id never comes again.
 //
 // Fork: descriptors are close-on-exec, but a child that only forks inherits them, and while it lives the death of its
 // parent does not close the links. Closing shuts the connection down first, so an orderly end is seen at once; a death
@@ -26,7 +28,8 @@
 #include "hora/view.hpp"
 #include "interfaces/clock.h"
 #include "interfaces/messenger.h"
-#include "transports/control/connector.h"
+#include "transports/control/peer_link.h"
+#include "transports/control/reception.h"
 
 namespace hora::control {
 
@@ -34,31 +37,53 @@ class LoopHandler : public MessageHandler {
  public:
   // A watched descriptor is readable, and stays so until it is read or unwatched. Spurious calls are possible.
   virtual void on_readable(int fd) = 0;
+  // A newcomer is connected, its data sockets included: send() to it works from now on. Comes before its messages.
+  virtual void on_link(PeerLink link) = 0;
+  // A linked member opened a stream of its own (open_stream()). The socket is non-blocking.
+  virtual void on_stream(MemberId from, UniqueFd socket) = 0;
+};
+
+// Where to listen for other hosts.
+struct TcpAddress {
+  std::string host;              // numeric; empty: nowhere
+  std::uint16_t port_first = 0;  // 0: any port
+  std::uint16_t port_last = 0;
 };
 
 class Mesh : public Messenger {
  public:
-  // Binds and listens; peers are accepted in connect_all(). `clock` and `log` outlive the mesh.
-  static Result<std::unique_ptr<Mesh>> listen(Identity identity, const Clock& clock, const Log& log);
+  // Binds and listens; peers are accepted in connect_all() and by the loop. `clock` and `log` outlive the mesh.
+  static Result<std::unique_ptr<Mesh>> listen(Identity identity, const TcpAddress& tcp, const Clock& clock,
+                                              const Log& log);
   ~Mesh() override;
   Mesh(const Mesh&) = delete;
   Mesh& operator=(const Mesh&) = delete;
 
-  // For Member::address.
+  // For Member::address: "tcp:HOST:PORT", or empty where it does not listen for other hosts.
   [[nodiscard]] const std::string& address() const noexcept { return address_; }
 
-  // Connects to every other member of `view`: each rank dials the lower ones and accepts the higher ones. Returns the
-  // links in rank order, without `self`. Strangers are refused with a logged reason. At `deadline`
-  // StatusCode::timed_out names the ranks that are missing. Called once; afterwards nobody is accepted any more.
-  // `own_segment` is borrowed for the call and passed to every peer; -1 passes none.
+  // Founders only, once: connects to every other member of `view`; each rank dials the lower ones and accepts the
+  // higher ones. Returns the links in rank order, without `self`. Strangers are refused with a logged reason. At
+  // `deadline` StatusCode::timed_out names the ranks that are missing. `own_segment` is passed to every peer of this
+  // host, to newcomers too, and outlives the mesh; -1 passes none.
   Result<std::vector<PeerLink>> connect_all(const View& view, Rank self, int own_segment, TimePoint deadline);
+
+  // Newcomers: connects to one member. Thread safe, also while the loop runs, which may deliver messages of the peer
+  // before this returns; once it returned, the peer's on_link() has been called or is about to be. An error where a
+  // link to it exists or existed; peer_failed where nobody listens there any more. `own_segment` as in connect_all().
+  Result<PeerLink> dial(const Member& peer, int own_segment, const AgreedConfig& config, TimePoint deadline);
+  // A stream of its own to a member that is linked; it gets the other end by on_stream(). Thread safe.
+  Result<UniqueFd> open_stream(const Member& peer, TimePoint deadline);
+  // Makes dial() and open_stream() return shut_down, now and later. Thread safe.
+  void cancel_dials() noexcept;
 
   // Messenger: thread safe, any thread. A message over 16 MiB, or one that finds more than 16 MiB queued, closes the
   // link.
   Status send(MemberId to, std::span<const std::byte> message) override;
 
   // The loop; one thread. run_once() delivers what there is and returns; it sleeps until something happens, wake() is
-  // called or `deadline` passed. The handler may send, watch and unwatch.
+  // called or `deadline` passed. The handler may send, watch and unwatch. From connect_all() or the first dial() on,
+  // it also accepts newcomers.
   void run_once(std::optional<TimePoint> deadline, LoopHandler& handler);
   Status watch(int fd);
   void unwatch(int fd);
@@ -77,14 +102,26 @@ class Mesh : public Messenger {
     bool broken GUARDED_BY(mutex) = false;         // of no more use: the loop takes it down
     bool awaits_output GUARDED_BY(mutex) = false;  // the loop watches for room in the socket
   };
-  enum class Source : std::uint32_t { wake, descriptor, link };
+  enum class Source : std::uint32_t { wake, descriptor, link, reception };
+  // What this member says to newcomers.
+  struct Welcome {
+    int own_segment = -1;
+    AgreedConfig config;
+  };
 
   Mesh(Identity identity, const Clock& clock, const Log& log);
 
-  Status open();
-  Result<PeerLink> adopt(Connection connection);
+  Status open(const TcpAddress& tcp);
+  Status open_reception(const Welcome& welcome, std::size_t expected);
+  void open_reception_if_asked();
+  void ask_for_reception(const Welcome& welcome);
+  Result<PeerLink> adopt(Connection connection, const AgreedConfig& config);
+  [[nodiscard]] Link* find(MemberId peer);
+  [[nodiscard]] Link& link_at(std::uint32_t index);
   Status control_epoll(int operation, int fd, std::uint32_t events, Source source, std::uint32_t index);
   void set_awaits_output(Link& link, bool awaits) REQUIRES(link.mutex);
+  [[nodiscard]] int timeout_ms(std::optional<TimePoint> deadline) const;
+  void receive_newcomers(LoopHandler& handler);
   void deliver_readable(Link& link, LoopHandler& handler);
   Status deliver_frames(Link& link, LoopHandler& handler);
   void flush(Link& link);
@@ -95,12 +132,18 @@ class Mesh : public Messenger {
   const Log& log_;
   pid_t owner_;  // a forked child must not shut our links down
   std::string address_;
-  UniqueFd listener_;
+  std::vector<UniqueFd> listeners_;  // Unix, then TCP
   UniqueFd epoll_;
   UniqueFd wake_;
-  std::vector<std::unique_ptr<Link>> links_;  // fixed from the end of connect_all() on: send() finds its link unlocked
-  bool first_round_ = true;                   // messages that came along with a handshake are still to be delivered
+  UniqueFd cancel_;                       // readable, for good, after cancel_dials()
+  std::unique_ptr<Reception> reception_;  // the loop's; none before connect_all() or the first dial()
+  AgreedConfig config_;                   // the loop's, with the reception
   std::set<int> watched_;
+
+  Mutex links_mutex_;
+  std::vector<std::unique_ptr<Link>> links_ GUARDED_BY(links_mutex_);  // links are added, never removed
+  bool receives_ GUARDED_BY(links_mutex_) = false;                     // newcomers are accepted, or soon will be
+  std::optional<Welcome> asked_ GUARDED_BY(links_mutex_);              // by the first dial(): open the reception
 };
 
 }  // namespace hora::control
