@@ -98,7 +98,13 @@ bool Boundary::stops_at(Channel channel) const {
 
 bool Boundary::holds(Channel channel) {
   const auto index = static_cast<std::size_t>(channel);
-  held_[index] = held_[index] || stops_at(channel);
+  if (!held_[index] && stops_at(channel)) {
+    held_[index] = true;
+    // The others may not stand here, and wait for this one; or the newcomer is gone. Any view lets all go on.
+    cluster_.events().after(kPatience, [this, epoch = node_.view().epoch] {
+      if (node_.running() && node_.view().epoch == epoch) node_.request_view_change();
+    });
+  }
   look();
   return held_[index];
 }
@@ -109,11 +115,6 @@ void Boundary::look() {
   told_ = here->view.epoch;
   cluster_.trace(index_, fmt::format("stands at {} {}", here->at[0], here->at[1]));
   for (const auto& [newcomer, when] : asked_) send(newcomer, Kind::standing, here);
-  if (node_.work_done()) return;
-  // The others may not stand here, and wait for this one; or the newcomer is gone.
-  cluster_.events().after(kPatience, [this, epoch = told_] {
-    if (node_.running() && node_.view().epoch == epoch) node_.request_view_change();
-  });
 }
 
 std::optional<Boundary::Standing> Boundary::standing() const {

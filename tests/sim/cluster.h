@@ -54,6 +54,7 @@ class Cluster {
   [[nodiscard]] OperationPlan plan(Channel channel, std::uint64_t sequence) const;
   [[nodiscard]] bool is_late(int node, Channel channel, std::uint64_t sequence) const;
   void send(int from, int to, Traffic traffic, std::span<const std::byte> message);
+  void about_to_admit(int member, int newcomer);
   void entered(int newcomer, bool told_again);
   void left_out() { ++summary_.left_out; }
   void publish(int writer);
@@ -105,6 +106,7 @@ class Cluster {
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<TimePoint> visible_;  // last flag of each writer at each reader: they keep their order
   InnerFault inner_;
+  int joining_faults_ = 0;  // still to come
   std::optional<TimePoint> faults_ended_;
   std::string last_input_;
   Summary summary_;

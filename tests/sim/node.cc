@@ -134,6 +134,7 @@ void Node::request_view_change() {
 void Node::admit(int newcomer) {
   cluster_.trace(index_, fmt::format("admits {}", newcomer));
   wish_ = newcomer;
+  cluster_.about_to_admit(index_, newcomer);
   machine_->admit(cluster_.member(newcomer), now());
 }
 

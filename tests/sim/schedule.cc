@@ -29,6 +29,7 @@ void Cluster::plan_faults() {
     if (swarm_.newcomers > 0 && random_.chance(1, 3)) return swarm_.size + any_of(swarm_.newcomers);
     return any_of(swarm_.total());
   };
+  joining_faults_ = swarm_.newcomers > 0 ? swarm_.joining_faults : 0;
   inner_.node = any_of(swarm_.size);
   inner_.channel = static_cast<Channel>(random_.below(kChannelCount));
   inner_.sequence = 1 + random_.below(std::min<std::uint64_t>(swarm_.operations - 1, 4));
@@ -39,6 +40,29 @@ void Cluster::plan_faults() {
   }
   for (int newcomer = swarm_.size; newcomer < swarm_.total(); ++newcomer)
     events_.after(draw(swarm_.newcomer_delay_max), [this, newcomer] { start_newcomer(newcomer); });
+}
+
+// Strikes while a newcomer is being let in: who was asked, the newcomer, or the links between them.
+void Cluster::about_to_admit(int member, int newcomer) {
+  if (joining_faults_ == 0 || !summary_.fault_inside_operation || faults_ended_ || !random_.chance(1, 3)) return;
+  --joining_faults_;
+  if (random_.chance(1, 4)) return node(member).crash_after(1 + static_cast<int>(random_.below(20)));
+  const Duration view_change = 6 * swarm_.latency_max + swarm_.freeze_max;
+  events_.after(draw(view_change), [this, newcomer, kind = random_.below(4)] {
+    if (!node(newcomer).running()) return;
+    trace(newcomer, fmt::format("fault {} while joining", kind));
+    if (kind == 0) return node(newcomer).crash();
+    if (kind == 1) return node(newcomer).pause(milliseconds(50) + draw(seconds(8)));
+    for (int peer = 0; peer < swarm_.total(); ++peer) {
+      if (peer == newcomer || random_.chance(1, 3)) continue;
+      if (kind == 2) {
+        network_.reset(newcomer, peer);
+      } else {
+        network_.cut(peer, newcomer);
+        events_.after(draw(seconds(4)), [this, peer, newcomer] { network_.heal(peer, newcomer); });
+      }
+    }
+  });
 }
 
 void Cluster::before_step(int index, Channel channel) {

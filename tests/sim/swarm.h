@@ -49,6 +49,7 @@ struct Swarm {
   int faults = 1;                     // besides the one inside an operation
   Duration newcomer_delay_max{};      // until it starts
   Duration newcomer_retry{};          // until it asks again
+  int joining_faults = 0;             // at the moments when somebody is asked to admit
   std::uint64_t step_operations = 1;  // of each channel between two step boundaries
   std::vector<FaultKind> kinds;       // the ones that happen
 };
