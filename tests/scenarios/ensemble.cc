@@ -37,16 +37,35 @@ wire::Bytes decide(const View&, const View&, const std::map<MemberId, wire::Byte
 Ensemble::Ensemble(const Setup& setup) : setup_(setup) {
   View founding;
   founding.epoch = Epoch{1};
-  for (int node = 0; node < setup.members; ++node)
-    founding.members.push_back({member_of(node), static_cast<std::uint64_t>(node % setup.hosts), ""});
-  elastic::MembershipOptions options;
-  options.decide = decide;
-  options.kill_suspects = setup.kill_suspects;
+  for (int node = 0; node < setup.members; ++node) founding.members.push_back(member(node));
   for (int node = 0; node < setup.members; ++node) {
-    nodes_[node].machine = std::make_unique<elastic::Membership>(options, member_of(node), founding,
+    nodes_[node].machine = std::make_unique<elastic::Membership>(options(), member_of(node), founding,
                                                                  static_cast<std::uint64_t>(node), now_);
     carry_out(node);
   }
+}
+
+Member Ensemble::member(int node) const {
+  return {member_of(node), static_cast<std::uint64_t>(node % setup_.hosts), ""};
+}
+
+elastic::MembershipOptions Ensemble::options() const {
+  elastic::MembershipOptions options;
+  options.decide = decide;
+  options.may_enter = [this](const View&, const auto&) { return at_boundary_; };
+  options.kill_suspects = setup_.kill_suspects;
+  return options;
+}
+
+void Ensemble::newcomer(int index) {
+  nodes_[index].machine = std::make_unique<elastic::Membership>(
+      elastic::Membership::outsider(options(), member(index), static_cast<std::uint64_t>(index), now_));
+  carry_out(index);
+}
+
+void Ensemble::admit(int index, int newcomer) {
+  nodes_[index].machine->admit(member(newcomer), now_);
+  carry_out(index);
 }
 
 bool Ensemble::deliverable(const Flight& flight) const {

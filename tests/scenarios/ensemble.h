@@ -39,6 +39,12 @@ class Ensemble {
   void report(int node);
   void request(int node);
   void leave(int node);
+  // A process that is in no view, linked to all.
+  void newcomer(int node);
+  // `node` is asked to admit it.
+  void admit(int node, int newcomer);
+  // From now on nobody stands where a newcomer may enter, or everybody does again.
+  void stand_at_boundary(bool boundary) { at_boundary_ = boundary; }
   // Delivers the oldest message that can be delivered; false when there is none.
   bool step();
   void stabilize();
@@ -64,6 +70,8 @@ class Ensemble {
     wire::Bytes message;
   };
 
+  [[nodiscard]] Member member(int node) const;
+  [[nodiscard]] elastic::MembershipOptions options() const;
   [[nodiscard]] bool deliverable(const Flight& flight) const;
   void notice(int node, int peer, bool death);
   void carry_out(int node);
@@ -73,6 +81,7 @@ class Ensemble {
   void say(std::string line) { trace_.push_back(std::move(line)); }
 
   Setup setup_;
+  bool at_boundary_ = true;
   TimePoint now_{std::chrono::seconds(1)};
   std::map<int, Node> nodes_;
   std::deque<Flight> flights_;

@@ -23,6 +23,8 @@ using hora::scenarios::Ensemble;
 using hora::scenarios::Setup;
 
 class Player {
+  using Numbers = std::vector<int>;
+
  public:
   // The lines that `command` causes; nullopt when it is no command.
   std::optional<std::vector<std::string>> play(const std::string& command) {
@@ -38,6 +40,7 @@ class Player {
         flags.push_back(word);
     }
     if (name == "members") return found(numbers, flags);
+    if (name == "newcomer" && numbers == Numbers{members_}) ++members_;
     const auto known = commands().find(name);
     if (!ensemble_ || known == commands().end() || numbers.size() != known->second.arguments) return std::nullopt;
     for (const int number : numbers)
@@ -47,7 +50,6 @@ class Player {
   }
 
  private:
-  using Numbers = std::vector<int>;
   struct Command {
     std::size_t arguments;
     std::function<void(Ensemble&, const Numbers&)> run;
@@ -86,6 +88,10 @@ class Player {
         {"report", {1, [](Ensemble& e, const Numbers& n) { e.report(n[0]); }}},
         {"request", {1, [](Ensemble& e, const Numbers& n) { e.request(n[0]); }}},
         {"leave", {1, [](Ensemble& e, const Numbers& n) { e.leave(n[0]); }}},
+        {"newcomer", {1, [](Ensemble& e, const Numbers& n) { e.newcomer(n[0]); }}},
+        {"admit", {2, [](Ensemble& e, const Numbers& n) { e.admit(n[0], n[1]); }}},
+        {"between_steps", {0, [](Ensemble& e, const Numbers&) { e.stand_at_boundary(true); }}},
+        {"inside_step", {0, [](Ensemble& e, const Numbers&) { e.stand_at_boundary(false); }}},
         {"step", {0, [](Ensemble& e, const Numbers&) { e.step(); }}},
         {"stabilize", {0, [](Ensemble& e, const Numbers&) { e.stabilize(); }}},
         {"pass", {1, [](Ensemble& e, const Numbers& n) { e.pass(std::chrono::milliseconds(n[0])); }}},

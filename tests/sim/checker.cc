@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "elastic/messages.h"
 
 namespace hora::sim {
@@ -23,8 +25,7 @@ void Checker::entered(int node, Epoch before, const View& next, const wire::Byte
 namespace {
 
 // Where two pasts differ first.
-std::string difference(const std::array<std::vector<Outcome>, kChannelCount>& one,
-                       const std::array<std::vector<Outcome>, kChannelCount>& other) {
+std::string difference(const Past& one, const Past& other) {
   for (std::size_t channel = 0; channel < kChannelCount; ++channel) {
     const auto& a = one[channel];
     const auto& b = other[channel];
@@ -39,25 +40,27 @@ std::string difference(const std::array<std::vector<Outcome>, kChannelCount>& on
 
 }  // namespace
 
-Checker::Past Checker::past_of(const DataPlane& data) {
-  return {data.outcomes(Channel::ordered), data.outcomes(Channel::negotiated)};
-}
-
 bool Checker::expelled(int node) const {
   return !views_.empty() && !views_.rbegin()->second.view.rank_of(MemberId{static_cast<std::uint64_t>(node)});
 }
 
+bool Checker::was_decided(int node) const {
+  const MemberId id{static_cast<std::uint64_t>(node)};
+  return std::any_of(views_.begin(), views_.end(),
+                     [id](const auto& installed) { return installed.second.view.rank_of(id).has_value(); });
+}
+
 void Checker::settled(int node, Epoch epoch, const DataPlane& data) {
-  const auto [known, first] = pasts_.try_emplace(epoch, past_of(data));
-  if (!first && known->second != past_of(data))
+  const auto [known, first] = pasts_.try_emplace(epoch, data.past());
+  if (!first && known->second != data.past())
     violation_(fmt::format("members of epoch {} entered it with different outcomes (node {}): {}", epoch.value, node,
-                           difference(known->second, past_of(data))));
+                           difference(known->second, data.past())));
 }
 
 void Checker::same_past(int node, const DataPlane& data, int other, const DataPlane& other_data) {
-  if (past_of(data) != past_of(other_data))
+  if (data.past() != other_data.past())
     violation_(fmt::format("survivors {} and {} hold different outcomes: {}", node, other,
-                           difference(past_of(data), past_of(other_data))));
+                           difference(data.past(), other_data.past())));
 }
 
 }  // namespace hora::sim

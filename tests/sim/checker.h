@@ -1,7 +1,6 @@
 // The laws that are seen only from outside: one view for each epoch, one outcome for each operation on all who survive.
 #pragma once
 
-#include <array>
 #include <functional>
 #include <map>
 #include <string>
@@ -24,14 +23,13 @@ class Checker {
   // At the end, two survivors.
   void same_past(int node, const DataPlane& data, int other, const DataPlane& other_data);
 
+  // Somebody has installed a view with `node`.
+  [[nodiscard]] bool was_decided(int node) const;
   // Somebody has installed a view without `node`.
   [[nodiscard]] bool expelled(int node) const;
   [[nodiscard]] std::size_t views() const { return views_.size(); }
 
  private:
-  using Past = std::array<std::vector<Outcome>, kChannelCount>;
-  static Past past_of(const DataPlane& data);
-
   std::function<void(const std::string&)> violation_;
   struct Installed {
     View view;

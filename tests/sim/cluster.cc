@@ -16,13 +16,16 @@ using std::chrono::seconds;
 
 constexpr Duration kQuorumTimeout = seconds(10);
 
+Member member_of(const Swarm& swarm, int node) {
+  return {MemberId{static_cast<std::uint64_t>(node)}, static_cast<std::uint64_t>(100 + node % swarm.hosts),
+          fmt::format("sim:{}", node)};
+}
+
 View founding_view(const Swarm& swarm) {
   View view;
   view.epoch = Epoch{1};
   view.config.silence_ms = swarm.silence_ms;
-  for (int node = 0; node < swarm.size; ++node)
-    view.members.push_back({MemberId{static_cast<std::uint64_t>(node)},
-                            static_cast<std::uint64_t>(100 + node % swarm.hosts), fmt::format("sim:{}", node)});
+  for (int node = 0; node < swarm.size; ++node) view.members.push_back(member_of(swarm, node));
   return view;
 }
 
@@ -39,16 +42,18 @@ Cluster::Cluster(std::uint64_t seed, bool verbose, std::set<std::string>* covere
       covered_(covered),
       swarm_(seed),
       random_(seed),
-      network_(events_, random_, swarm_.size, swarm_.latency_max,
+      network_(events_, random_, swarm_.total(), swarm_.latency_max,
                {[this](int to, int from, const wire::Bytes& message) { node(to).receive(from, message); },
                 [this](int to, int peer) { node(to).lose_link(peer); }}),
-      memory_(static_cast<std::size_t>(swarm_.size)),
+      memory_(static_cast<std::size_t>(swarm_.total())),
       checker_([this](const std::string& what) { violation(what); }),
-      visible_(static_cast<std::size_t>(swarm_.size) * static_cast<std::size_t>(swarm_.size)) {
+      visible_(memory_.size() * memory_.size()) {
   const View founding = founding_view(swarm_);
-  for (Segment& segment : memory_) segment.flags.ready = founding.epoch;
-  for (int index = 0; index < swarm_.size; ++index)
-    nodes_.push_back(std::make_unique<Node>(*this, index, founding, random_.next()));
+  for (const Member& member : founding.members) memory_[member.id.value].flags.ready = founding.epoch;
+  for (int index = 0; index < swarm_.total(); ++index) {
+    nodes_.push_back(std::make_unique<Node>(*this, index, index < swarm_.size ? founding : View{}, random_.next()));
+    if (index >= swarm_.size) network_.isolate(index);
+  }
   summary_.trace_hash = 0xcbf29ce484222325ULL;
 }
 
@@ -113,15 +118,34 @@ void Cluster::violation(const std::string& what) {
     summary_.violation = fmt::format("{:.6f}: {}", static_cast<double>(now().time_since_epoch().count()) / 1e9, what);
 }
 
-void Cluster::send(int from, int to, wire::Bytes message) {
-  network_.send(from, to, std::move(message));
+void Cluster::send(int from, int to, Traffic traffic, std::span<const std::byte> message) {
+  wire::Bytes packet{static_cast<std::byte>(traffic)};
+  packet.insert(packet.end(), message.begin(), message.end());
+  network_.send(from, to, std::move(packet));
+}
+
+Member Cluster::member(int index) const {
+  return member_of(swarm_, index);
+}
+
+// Every member is linked to it before it asks for anything; so is every other newcomer, which may be in before it is.
+void Cluster::start_newcomer(int newcomer) {
+  for (int peer = 0; peer < swarm_.total(); ++peer)
+    if (node(peer).running()) network_.connect(newcomer, peer);
+  node(newcomer).boot();
+}
+
+void Cluster::entered(int newcomer, bool told_again) {
+  trace(newcomer, "joined");
+  ++summary_.joined;
+  if (told_again) ++summary_.joined_late;
 }
 
 void Cluster::publish(int writer) {
   const Flags flags = memory_[static_cast<std::size_t>(writer)].flags;
-  for (int reader = 0; reader < swarm_.size; ++reader) {
+  for (int reader = 0; reader < swarm_.total(); ++reader) {
     if (reader == writer) continue;
-    TimePoint& last = visible_[static_cast<std::size_t>(reader * swarm_.size + writer)];
+    TimePoint& last = visible_[static_cast<std::size_t>(reader * swarm_.total() + writer)];
     last = std::max(last, now() + draw(swarm_.visibility_max));
     events_.at(last, [this, reader, writer, flags] { node(reader).see(writer, flags); });
   }
@@ -142,7 +166,8 @@ void Cluster::kill(int index) {
 
 void Cluster::crashed(int index) {
   network_.crash(index, random_.chance(1, 4));
-  for (int peer = 0; peer < swarm_.size; ++peer) {
+  if (node(index).outside()) ++(checker_.was_decided(index) ? summary_.died_uninstalled : summary_.died_undecided);
+  for (int peer = 0; peer < swarm_.total(); ++peer) {
     if (peer == index || host_of(peer) != host_of(index)) continue;
     const bool readable = swarm_.records_readable || random_.chance(1, 2);
     events_.after(draw(swarm_.death_notice_max), [this, peer, index, readable] {
@@ -162,6 +187,17 @@ bool Cluster::could_decide(int index) const {
     if (peer == index || meets) reached.insert(member.id);
   }
   return elastic::is_majority(node(index).view(), reached);
+}
+
+// Nothing stands in the way of `newcomer`: it reaches all that are in a view, and there is one.
+bool Cluster::could_enter(int newcomer) const {
+  bool one = false;
+  for (int peer = 0; peer < swarm_.total(); ++peer) {
+    if (!node(peer).running() || node(peer).outside()) continue;
+    if (!network_.connected(newcomer, peer)) return false;
+    one = true;
+  }
+  return one;
 }
 
 void Cluster::fenced(int index, const Status& cause) {

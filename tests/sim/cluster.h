@@ -27,6 +27,11 @@ struct Summary {
   std::size_t resumed = 0;
   std::size_t broken = 0;
   std::size_t fenced_without_quorum = 0;
+  std::size_t joined = 0;            // newcomers that installed a view
+  std::size_t joined_late = 0;       // ... after the first word of it was lost on them
+  std::size_t left_out = 0;          // views decided without a newcomer that asked: no boundary, or a failure
+  std::size_t died_undecided = 0;    // newcomers that died before a view with them was installed anywhere
+  std::size_t died_uninstalled = 0;  // ... before they installed it, but others had
   bool fault_inside_operation = false;
 };
 
@@ -45,9 +50,13 @@ class Cluster {
   [[nodiscard]] Memory& memory() { return memory_; }
   [[nodiscard]] Checker& checker() { return checker_; }
   [[nodiscard]] Duration draw(Duration most);
+  [[nodiscard]] Member member(int node) const;
   [[nodiscard]] OperationPlan plan(Channel channel, std::uint64_t sequence) const;
   [[nodiscard]] bool is_late(int node, Channel channel, std::uint64_t sequence) const;
-  void send(int from, int to, wire::Bytes message);
+  void send(int from, int to, Traffic traffic, std::span<const std::byte> message);
+  void about_to_admit(int member, int newcomer);
+  void entered(int newcomer, bool told_again);
+  void left_out() { ++summary_.left_out; }
   void publish(int writer);
   void before_step(int node, Channel channel);
   void crashed(int node);
@@ -69,6 +78,8 @@ class Cluster {
   };
 
   [[nodiscard]] bool could_decide(int node) const;
+  [[nodiscard]] bool could_enter(int newcomer) const;
+  void start_newcomer(int newcomer);
 
   // schedule.cc
   void plan_faults();
@@ -95,6 +106,7 @@ class Cluster {
   std::vector<std::unique_ptr<Node>> nodes_;
   std::vector<TimePoint> visible_;  // last flag of each writer at each reader: they keep their order
   InnerFault inner_;
+  int joining_faults_ = 0;  // still to come
   std::optional<TimePoint> faults_ended_;
   std::string last_input_;
   Summary summary_;

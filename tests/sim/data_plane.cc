@@ -13,13 +13,13 @@ constexpr int kSliceElements = 2;
 
 }  // namespace
 
-DataPlane::DataPlane(World world, int self, const View& founding, int elements, Random* random)
+DataPlane::DataPlane(World world, int self, const View& founding, int nodes, int elements, Random* random)
     : world_(std::move(world)),
       self_(self),
       elements_(elements),
       random_(random),
       view_(founding),
-      seen_(founding.members.size()) {
+      seen_(static_cast<std::size_t>(nodes)) {
   for (Flags& flags : seen_) flags.ready = founding.epoch;
 }
 
@@ -268,6 +268,21 @@ void DataPlane::install(const View& next, std::span<const ChannelVerdict> verdic
     if (operation) operation->staged = false;
   }
   view_ = next;
+  make_ready();
+}
+
+void DataPlane::enter(const View& next, std::span<const ChannelVerdict> verdicts, Past past) {
+  for (std::size_t index = 0; index < kChannelCount; ++index) {
+    const auto channel = static_cast<Channel>(index);
+    state(channel).outcomes = std::move(past[index]);
+    check(done(channel) == verdicts[index].committed, channel, "a newcomer enters with the state of another boundary");
+    check(verdicts[index].next == Fate::redo, channel, "a newcomer enters while an operation is under way");
+  }
+  view_ = next;
+  make_ready();
+}
+
+void DataPlane::make_ready() {
   Segment& mine = (*world_.memory)[static_cast<std::size_t>(self_)];
   mine.flags.ready = view_.epoch;
   seen_[static_cast<std::size_t>(self_)] = mine.flags;

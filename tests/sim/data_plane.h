@@ -22,6 +22,9 @@ struct Outcome {
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 
+// All results of a node, by channel: the state of the model that it trains.
+using Past = std::array<std::vector<Outcome>, kChannelCount>;
+
 // The same on every member that submits operation `sequence` of a channel.
 struct OperationPlan {
   Collective kind = Collective::allreduce;
@@ -40,7 +43,10 @@ class DataPlane {
     std::function<void(const std::string&)> violation;  // a law was broken
   };
 
-  DataPlane(World world, int self, const View& founding, int elements, Random* random);
+  // `founding` is empty for a newcomer, `nodes` how many there ever are.
+  DataPlane(World world, int self, const View& founding, int nodes, int elements, Random* random);
+  // A newcomer's first install, with the results that those it enters with hold.
+  void enter(const View& next, std::span<const ChannelVerdict> verdicts, Past past);
 
   // Precondition: the channel is idle.
   void start(Channel channel, const OperationPlan& plan);
@@ -59,6 +65,7 @@ class DataPlane {
   [[nodiscard]] bool active(Channel channel) const { return state(channel).operation.has_value(); }
   [[nodiscard]] std::uint64_t done(Channel channel) const { return state(channel).outcomes.size(); }
   [[nodiscard]] const std::vector<Outcome>& outcomes(Channel channel) const { return state(channel).outcomes; }
+  [[nodiscard]] Past past() const { return {outcomes(Channel::ordered), outcomes(Channel::negotiated)}; }
 
  private:
   struct Active {
@@ -91,6 +98,7 @@ class DataPlane {
   [[nodiscard]] std::vector<Contributions> whole_result(const Active& operation) const;
   [[nodiscard]] std::uint64_t seen_units(int rank, Channel channel) const;
 
+  void make_ready();
   void stage(Channel channel);
   void step_whole(Channel channel);
   void step_chunked(Channel channel);

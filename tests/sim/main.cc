@@ -32,6 +32,11 @@ struct Totals {
   std::size_t resumed = 0;
   std::size_t broken = 0;
   std::size_t fenced_without_quorum = 0;
+  std::size_t joined = 0;
+  std::size_t joined_late = 0;
+  std::size_t left_out = 0;
+  std::size_t died_undecided = 0;
+  std::size_t died_uninstalled = 0;
 };
 
 bool parse(int count, char** values, Arguments& arguments) {
@@ -61,6 +66,11 @@ bool run_seed(std::uint64_t seed, bool verbose, Totals& totals) {
   totals.resumed += summary.resumed;
   totals.broken += summary.broken;
   totals.fenced_without_quorum += summary.fenced_without_quorum;
+  totals.joined += summary.joined;
+  totals.joined_late += summary.joined_late;
+  totals.left_out += summary.left_out;
+  totals.died_undecided += summary.died_undecided;
+  totals.died_uninstalled += summary.died_uninstalled;
   if (summary.violation.empty()) return true;
   std::printf("seed %llu failed at %s\nreplay: hora_sim --seeds 1 --first %llu --verbose\n",
               static_cast<unsigned long long>(seed), summary.violation.c_str(), static_cast<unsigned long long>(seed));
@@ -101,8 +111,11 @@ int main(int count, char** values) {
   if (!repeats(arguments.first)) ++failures;
   std::printf(
       "%zu schedules, %zu failed; %zu distinct traces, %zu transitions covered, %zu views, %zu schedules with "
-      "survivors, %zu operations resumed, %zu broken, %zu nodes fenced without a quorum\n",
+      "survivors, %zu operations resumed, %zu broken, %zu nodes fenced without a quorum\n"
+      "%zu newcomers joined, %zu after the word of it was lost on them; %zu views left one out; %zu died before a view "
+      "had them, %zu before they heard of it\n",
       totals.runs, failures, totals.traces.size(), totals.transitions.size(), totals.views, totals.survived,
-      totals.resumed, totals.broken, totals.fenced_without_quorum);
+      totals.resumed, totals.broken, totals.fenced_without_quorum, totals.joined, totals.joined_late, totals.left_out,
+      totals.died_undecided, totals.died_uninstalled);
   return failures == 0 ? 0 : 1;
 }

@@ -39,6 +39,16 @@ void Network::pump(int from, int to) {
   }
 }
 
+void Network::isolate(int node) {
+  for (int peer = 0; peer < size_; ++peer)
+    for (Link* way : {&link(node, peer), &link(peer, node)}) way->closed = way->unused = true;
+}
+
+void Network::connect(int a, int b) {
+  for (Link* way : {&link(a, b), &link(b, a)})
+    if (std::exchange(way->unused, false)) way->closed = false;
+}
+
 void Network::cut(int from, int to) {
   link(from, to).cut = true;
 }

@@ -12,6 +12,9 @@
 
 namespace hora::sim {
 
+// Whose message it is: the first byte of each.
+enum class Traffic : std::uint8_t { membership, joining };
+
 class Network {
  public:
   struct Handlers {
@@ -22,6 +25,9 @@ class Network {
   Network(EventQueue& events, Random& random, int size, Duration latency_max, Handlers handlers);
 
   void send(int from, int to, wire::Bytes message);
+  // A process that has not started has no links; connect() makes one, unless there was one before.
+  void isolate(int node);
+  void connect(int a, int b);
   // One way: what `from` sends is held back until heal().
   void cut(int from, int to);
   void heal(int from, int to);
@@ -41,6 +47,7 @@ class Network {
     TimePoint last_due;
     bool cut = false;
     bool closed = false;
+    bool unused = false;  // closed, since there never was one
   };
 
   Link& link(int from, int to) { return links_[static_cast<std::size_t>(from * size_ + to)]; }

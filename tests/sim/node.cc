@@ -32,11 +32,37 @@ Node::Node(Cluster& cluster, int index, const View& founding, std::uint64_t seed
       data_({&cluster.memory(), [this] { cluster_.publish(index_); }, [this](Channel channel) { poke(channel); },
              [this](Channel channel) { submit_next(channel); }, [this] { return cluster_.checker().expelled(index_); },
              [this](const std::string& what) { cluster_.violation(what); }},
-            index, founding, cluster.swarm().elements, &cluster.random()) {
+            index, founding, cluster.swarm().total(), cluster.swarm().elements, &cluster.random()),
+      boundary_(cluster, *this, index),
+      seed_(seed),
+      entered_(!founding.members.empty()) {
+  if (!founding.members.empty()) machine_.emplace(membership_options(), member_of(index), founding, seed, now());
+}
+
+elastic::MembershipOptions Node::membership_options() {
   elastic::MembershipOptions options;
   options.decide = decide;
-  options.kill_suspects = cluster.swarm().kill_suspects;
-  machine_.emplace(std::move(options), member_of(index), founding, seed, now());
+  options.may_enter = [this](const View& old, const auto& reports) { return may_enter(old, reports); };
+  options.kill_suspects = cluster_.swarm().kill_suspects;
+  return options;
+}
+
+// All members have ended the same operations, and nothing is under way.
+bool Node::may_enter(const View&, const std::map<MemberId, wire::Bytes>& reports) {
+  std::optional<Positions> boundary;
+  for (const auto& [id, bytes] : reports) {
+    const auto channels = recovery::decode_reports(bytes);
+    if (!channels) return false;
+    Positions done{};
+    for (const Channel channel : kChannels) {
+      const ChannelReport& report = (*channels)[static_cast<std::size_t>(channel)];
+      if (report.active) return false;
+      done[static_cast<std::size_t>(channel)] = report.done;
+    }
+    if (boundary.value_or(done) != done) return false;
+    boundary = done;
+  }
+  return true;
 }
 
 TimePoint Node::now() const {
@@ -44,6 +70,13 @@ TimePoint Node::now() const {
 }
 
 void Node::boot() {
+  if (!machine_) {
+    cluster_.trace(index_, "starts outside");
+    machine_.emplace(
+        elastic::Membership::outsider(membership_options(), cluster_.member(index_), seed_, cluster_.now()));
+    carry_out();
+    return boundary_.ask();
+  }
   carry_out();
   for (const Channel channel : kChannels) submit_next(channel);
 }
@@ -58,8 +91,12 @@ void Node::input(std::function<void()> handler) {
   carry_out();
 }
 
-void Node::receive(int from, const wire::Bytes& message) {
-  input([this, from, message] {
+void Node::receive(int from, const wire::Bytes& packet) {
+  const auto traffic = static_cast<Traffic>(packet.front());
+  wire::Bytes message(packet.begin() + 1, packet.end());
+  if (traffic == Traffic::joining)
+    return input([this, from, message = std::move(message)] { boundary_.receive(from, message); });
+  input([this, from, message = std::move(message)] {
     cluster_.trace(index_, fmt::format("from {}", from), message);
     machine_->on_message(member_of(from), message, now());
   });
@@ -92,6 +129,13 @@ void Node::request_view_change() {
     cluster_.trace(index_, "requests a view change");
     machine_->request_view_change({StatusCode::timed_out, "asked for by the schedule"}, now());
   });
+}
+
+void Node::admit(int newcomer) {
+  cluster_.trace(index_, fmt::format("admits {}", newcomer));
+  wish_ = newcomer;
+  cluster_.about_to_admit(index_, newcomer);
+  machine_->admit(cluster_.member(newcomer), now());
 }
 
 void Node::crash() {
@@ -137,7 +181,8 @@ void Node::carry_out(elastic::Action& action) {
     record_ = std::move(persist->record);
     if (!elastic::decode_record(record_)) cluster_.violation("a record cannot be read back");
   } else if (auto* send = std::get_if<elastic::Send>(&action)) {
-    cluster_.send(index_, static_cast<int>(send->to.value), std::move(send->message));
+    told_again_ = told_again_ || outside();
+    cluster_.send(index_, static_cast<int>(send->to.value), Traffic::membership, send->message);
   } else if (auto* next = std::get_if<elastic::Install>(&action)) {
     install(*next);
   } else if (auto* fence = std::get_if<elastic::Fence>(&action)) {
@@ -167,11 +212,24 @@ void Node::install(const elastic::Install& install) {
   const auto verdicts = recovery::decode_verdicts(install.verdict);
   if (!verdicts) return cluster_.violation("a verdict cannot be decoded");
   cluster_.count(*verdicts);
-  data_.install(install.next, *verdicts);
+  const bool joins = !std::exchange(entered_, true);
+  if (joins) {
+    data_.enter(install.next, *verdicts, boundary_.take_past());
+    cluster_.entered(index_, told_again_);
+  } else {
+    data_.install(install.next, *verdicts);
+  }
   if (data_.lost()) return;
   cluster_.checker().settled(index_, install.next.epoch, data_);
+  if (const auto wish = std::exchange(wish_, std::nullopt); wish && !install.next.rank_of(member_of(*wish)))
+    cluster_.left_out();
+  const auto held = boundary_.release();
   for (const Channel channel : kChannels)
-    if (std::exchange(waiting_[static_cast<std::size_t>(channel)], false)) submit(channel);
+    if (joins)
+      submit_next(channel);
+    else if (std::exchange(waiting_[static_cast<std::size_t>(channel)], false) ||
+             held[static_cast<std::size_t>(channel)])
+      submit(channel);
   // What expired after it was reported still waits for a verdict.
   for (const Channel channel : kChannels)
     if (expired(channel))
@@ -220,7 +278,7 @@ bool Node::work_done() const {
 
 void Node::submit_next(Channel channel) {
   const std::uint64_t sequence = data_.done(channel) + 1;
-  if (sequence > cluster_.swarm().operations) return;
+  if (sequence > cluster_.swarm().operations) return boundary_.look();
   Duration think = cluster_.draw(cluster_.swarm().think_max);
   if (cluster_.is_late(index_, channel, sequence)) think += cluster_.swarm().operation_timeout * 2;
   cluster_.events().after(think, [this, channel, sequence] {
@@ -240,7 +298,7 @@ void Node::submit(Channel channel) {
     return;
   }
   const std::uint64_t sequence = data_.done(channel) + 1;
-  if (sequence > cluster_.swarm().operations) return;
+  if (sequence > cluster_.swarm().operations || boundary_.holds(channel)) return;
   started_[static_cast<std::size_t>(channel)] = now();
   cluster_.events().after(cluster_.swarm().operation_timeout, [this, channel, sequence] { expire(channel, sequence); });
   data_.start(channel, cluster_.plan(channel, sequence));

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "elastic/membership.h"
+#include "sim/boundary.h"
 #include "sim/data_plane.h"
 
 namespace hora::sim {
@@ -15,10 +16,11 @@ class Cluster;
 
 class Node {
  public:
+  // A newcomer where `founding` is empty: it does not run before boot().
   Node(Cluster& cluster, int index, const View& founding, std::uint64_t seed);
 
   // Inputs; a paused node takes them when it wakes.
-  void receive(int from, const wire::Bytes& message);
+  void receive(int from, const wire::Bytes& packet);
   void lose_link(int peer);
   void learn_of_death(int peer, std::optional<wire::Bytes> record);
   void see(int writer, const Flags& flags);
@@ -29,11 +31,13 @@ class Node {
   void pause(Duration duration);
   void leave();
   void request_view_change();
+  void admit(int newcomer);
 
   [[nodiscard]] bool crashed() const { return crashed_; }
   [[nodiscard]] bool paused() const { return paused_; }
-  [[nodiscard]] bool fenced() const { return machine_->fenced(); }
-  [[nodiscard]] bool running() const { return !crashed_ && !fenced(); }
+  [[nodiscard]] bool running() const { return machine_ && !crashed_ && !machine_->fenced(); }
+  // In no view yet.
+  [[nodiscard]] bool outside() const { return !machine_ || machine_->view().epoch.value == 0; }
   [[nodiscard]] bool leaving() const { return leaving_; }
   [[nodiscard]] bool in_operation() const {
     return data_.active(Channel::ordered) || data_.active(Channel::negotiated);
@@ -44,6 +48,8 @@ class Node {
   [[nodiscard]] const wire::Bytes& record() const { return record_; }
 
  private:
+  [[nodiscard]] elastic::MembershipOptions membership_options();
+  [[nodiscard]] bool may_enter(const View& old, const std::map<MemberId, wire::Bytes>& reports);
   void input(std::function<void()> handler);
   void carry_out();
   void carry_out(elastic::Action& action);
@@ -62,12 +68,17 @@ class Node {
   int index_;
   std::optional<elastic::Membership> machine_;
   DataPlane data_;
+  Boundary boundary_;
   wire::Bytes record_;  // in shared memory
   std::array<TimePoint, kChannelCount> started_{};
   std::array<bool, kChannelCount> poked_{};
   std::array<bool, kChannelCount> waiting_{};  // to submit, for the end of a freeze
   std::vector<std::function<void()>> inbox_;   // while paused
   std::uint64_t armed_ = 0;
+  std::uint64_t seed_;
+  bool entered_;                 // it installed or founded a view
+  std::optional<int> wish_;      // a newcomer that the machine was asked to admit in this view
+  bool told_again_ = false;      // a newcomer that told a member of its view that it is in none
   int actions_until_crash_ = 0;  // 0: none planned
   bool crashed_ = false;
   bool paused_ = false;

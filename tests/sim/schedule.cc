@@ -19,14 +19,18 @@ constexpr Duration kSettleTime = seconds(120);  // after the last fault; far mor
 }  // namespace
 
 int Cluster::other_than(int index) {
-  return static_cast<int>(
-      (static_cast<std::uint64_t>(index) + 1 + random_.below(static_cast<std::uint64_t>(swarm_.size) - 1)) %
-      static_cast<std::uint64_t>(swarm_.size));
+  const auto total = static_cast<std::uint64_t>(swarm_.total());
+  return static_cast<int>((static_cast<std::uint64_t>(index) + 1 + random_.below(total - 1)) % total);
 }
 
 void Cluster::plan_faults() {
-  const auto any_node = [this] { return static_cast<int>(random_.below(static_cast<std::uint64_t>(swarm_.size))); };
-  inner_.node = any_node();
+  const auto any_of = [this](int nodes) { return static_cast<int>(random_.below(static_cast<std::uint64_t>(nodes))); };
+  const auto any_node = [this, any_of] {
+    if (swarm_.newcomers > 0 && random_.chance(1, 3)) return swarm_.size + any_of(swarm_.newcomers);
+    return any_of(swarm_.total());
+  };
+  joining_faults_ = swarm_.newcomers > 0 ? swarm_.joining_faults : 0;
+  inner_.node = any_of(swarm_.size);
   inner_.channel = static_cast<Channel>(random_.below(kChannelCount));
   inner_.sequence = 1 + random_.below(std::min<std::uint64_t>(swarm_.operations - 1, 4));
   inner_.steps = random_.below(swarm_.chunked_percent > 0 ? 30 : 4);
@@ -34,6 +38,31 @@ void Cluster::plan_faults() {
     const FaultKind kind = swarm_.kinds[random_.below(swarm_.kinds.size())];
     events_.after(draw(kFaultTime), [this, kind, index = any_node()] { inject(kind, index); });
   }
+  for (int newcomer = swarm_.size; newcomer < swarm_.total(); ++newcomer)
+    events_.after(draw(swarm_.newcomer_delay_max), [this, newcomer] { start_newcomer(newcomer); });
+}
+
+// Strikes while a newcomer is being let in: who was asked, the newcomer, or the links between them.
+void Cluster::about_to_admit(int member, int newcomer) {
+  if (joining_faults_ == 0 || !summary_.fault_inside_operation || faults_ended_ || !random_.chance(1, 3)) return;
+  --joining_faults_;
+  if (random_.chance(1, 4)) return node(member).crash_after(1 + static_cast<int>(random_.below(20)));
+  const Duration view_change = 6 * swarm_.latency_max + swarm_.freeze_max;
+  events_.after(draw(view_change), [this, newcomer, kind = random_.below(4)] {
+    if (!node(newcomer).running()) return;
+    trace(newcomer, fmt::format("fault {} while joining", kind));
+    if (kind == 0) return node(newcomer).crash();
+    if (kind == 1) return node(newcomer).pause(milliseconds(50) + draw(seconds(8)));
+    for (int peer = 0; peer < swarm_.total(); ++peer) {
+      if (peer == newcomer || random_.chance(1, 3)) continue;
+      if (kind == 2) {
+        network_.reset(newcomer, peer);
+      } else {
+        network_.cut(peer, newcomer);
+        events_.after(draw(seconds(4)), [this, peer, newcomer] { network_.heal(peer, newcomer); });
+      }
+    }
+  });
 }
 
 void Cluster::before_step(int index, Channel channel) {
@@ -71,16 +100,16 @@ void Cluster::inject(FaultKind kind, int index) {
     case FaultKind::request: return node(index).request_view_change();
     case FaultKind::leave: return leave_when_idle(index);
     case FaultKind::reset:
-      if (swarm_.size > 1) network_.reset(index, other_than(index));
+      if (swarm_.total() > 1) network_.reset(index, other_than(index));
       return;
     case FaultKind::cut:
-      if (swarm_.size > 1) heal_later(index, other_than(index), draw(seconds(8)));
+      if (swarm_.total() > 1) heal_later(index, other_than(index), draw(seconds(8)));
       return;
     case FaultKind::partition: {
       const std::uint64_t side = random_.next();
       const Duration duration = draw(seconds(15));
-      for (int from = 0; from < swarm_.size; ++from)
-        for (int to = 0; to < swarm_.size; ++to)
+      for (int from = 0; from < swarm_.total(); ++from)
+        for (int to = 0; to < swarm_.total(); ++to)
           if ((side >> from & 1) != (side >> to & 1)) heal_later(from, to, duration);
       return;
     }
@@ -96,11 +125,16 @@ void Cluster::leave_when_idle(int index) {
 }
 
 bool Cluster::settled() const {
-  for (const auto& each : nodes_) {
+  for (int index = 0; index < swarm_.total(); ++index) {
+    const Node* each = &node(index);
     if (!each->running()) continue;
+    if (each->outside()) {
+      if (could_enter(index)) return false;
+      continue;
+    }
     if (each->paused() || each->leaving() || !each->work_done()) return false;
     for (const auto& other : nodes_)
-      if (other->running() && other->view() != each->view()) return false;
+      if (other->running() && !other->outside() && other->view() != each->view()) return false;
     for (const Member& member : each->view().members)
       if (!node(static_cast<int>(member.id.value)).running()) return false;
   }
@@ -111,8 +145,8 @@ void Cluster::check_end() {
   if (!summary_.fault_inside_operation) violation("the schedule had no fault inside an operation");
   const Node* first = nullptr;
   int first_index = 0;
-  for (int index = 0; index < swarm_.size; ++index) {
-    if (!node(index).running()) continue;
+  for (int index = 0; index < swarm_.total(); ++index) {
+    if (!node(index).running() || node(index).outside()) continue;
     ++summary_.survivors;
     if (first == nullptr) {
       first = &node(index);
@@ -126,7 +160,7 @@ void Cluster::check_end() {
 
 std::string Cluster::describe_unsettled() const {
   std::string text = "it does not settle:";
-  for (int index = 0; index < swarm_.size; ++index) {
+  for (int index = 0; index < swarm_.total(); ++index) {
     const Node& each = node(index);
     if (!each.running()) continue;
     text += fmt::format(" node {} in {}, done {} and {}{};", index, elastic::to_string(each.view()),
@@ -147,7 +181,7 @@ void Cluster::run_until(const std::function<bool()>& reached) {
 
 Summary Cluster::run() {
   if (verbose_) std::printf("seed %llu: %s\n", static_cast<unsigned long long>(seed_), swarm_.describe().c_str());
-  for (const auto& each : nodes_) each->boot();
+  for (int index = 0; index < swarm_.size; ++index) node(index).boot();
   plan_faults();
 
   // Every fault has struck and healed by then; what was paused has woken.
@@ -160,7 +194,7 @@ Summary Cluster::run() {
   if (summary_.violation.empty() && !settled()) violation(describe_unsettled());
   check_end();
   if (swarm_.all_leave_at_the_end && summary_.violation.empty()) {
-    for (int index = 0; index < swarm_.size; ++index)
+    for (int index = 0; index < swarm_.total(); ++index)
       events_.after(draw(milliseconds(50)), [this, index] { leave_when_idle(index); });
     const TimePoint end = now() + kSettleTime;
     const auto all_left = [this] {

@@ -54,6 +54,11 @@ Swarm::Swarm(std::uint64_t seed) {
   for (int kind = 0; kind < kFaultKindCount; ++kind)
     if (random.chance(1, 2)) kinds.push_back(static_cast<FaultKind>(kind));
   if (kinds.empty()) kinds.push_back(FaultKind::crash);
+  if (random.chance(2, 3)) newcomers = 1 + static_cast<int>(random.below(3));
+  newcomer_delay_max = microseconds(pick({1000, 300'000, 3'000'000}));
+  newcomer_retry = microseconds(pick({5'000, 100'000, 1'000'000}));
+  step_operations = 1 + random.below(3);
+  joining_faults = static_cast<int>(random.below(4));
 }
 
 std::string Swarm::describe() const {
@@ -63,10 +68,13 @@ std::string Swarm::describe() const {
   return fmt::format(
       "size={} hosts={} silence_ms={} latency_us={} visibility_us={} freeze_us={} think_us={} death_notice_us={} "
       "operation_timeout_us={} kill_suspects={} records_readable={} all_leave={} chunked_percent={} elements={} "
-      "operations={} laggard={} faults=1+{} of:{}",
+      "operations={} laggard={} newcomers={} newcomer_delay_us={} newcomer_retry_us={} joining_faults={} "
+      "step_operations={} faults=1+{} "
+      "of:{}",
       size, hosts, silence_ms, us(latency_max), us(visibility_max), us(freeze_max), us(think_max), us(death_notice_max),
       us(operation_timeout), kill_suspects, records_readable, all_leave_at_the_end, chunked_percent, elements,
-      operations, laggard, faults, names);
+      operations, laggard, newcomers, us(newcomer_delay_max), us(newcomer_retry), joining_faults, step_operations,
+      faults, names);
 }
 
 }  // namespace hora::sim

@@ -27,7 +27,10 @@ struct Swarm {
   explicit Swarm(std::uint64_t seed);
   [[nodiscard]] std::string describe() const;
 
-  int size = 1;
+  [[nodiscard]] int total() const { return size + newcomers; }
+
+  int size = 1;       // founders
+  int newcomers = 0;  // nodes after them, each asks to be admitted
   int hosts = 1;
   std::uint32_t silence_ms = 1000;
   Duration latency_max{};       // of a message
@@ -41,10 +44,14 @@ struct Swarm {
   bool all_leave_at_the_end = false;
   int chunked_percent = 0;
   int elements = 1;
-  std::uint64_t operations = 1;  // of each channel
-  int laggard = -1;              // a node that submits one of its operations late, after the operation timeout
-  int faults = 1;                // besides the one inside an operation
-  std::vector<FaultKind> kinds;  // the ones that happen
+  std::uint64_t operations = 1;       // of each channel
+  int laggard = -1;                   // a node that submits one of its operations late, after the operation timeout
+  int faults = 1;                     // besides the one inside an operation
+  Duration newcomer_delay_max{};      // until it starts
+  Duration newcomer_retry{};          // until it asks again
+  int joining_faults = 0;             // at the moments when somebody is asked to admit
+  std::uint64_t step_operations = 1;  // of each channel between two step boundaries
+  std::vector<FaultKind> kinds;       // the ones that happen
 };
 
 }  // namespace hora::sim
