@@ -34,7 +34,10 @@ void Session::step() {
   engine_->record_to(donor_->cross(step, engine_->view()) ? donor_.get() : nullptr);
   if (wanted == std::byte{0}) return;
   HORA_FAILPOINT("boundary.waits_for_newcomer");
-  if (newcomer) sentinel_->admit(*newcomer, outcome.epoch);
+  if (newcomer) {
+    engine_->flush();  // until then a member may still be in this very allreduce
+    sentinel_->admit(*newcomer, outcome.epoch);
+  }
   engine_->wait_for_successor(outcome.epoch);
 }
 

@@ -13,7 +13,7 @@ wire::Bytes encode_join_message(const JoinMessage& message) {
   if (const auto* introduction = std::get_if<Introduction>(&message)) {
     out.u8(static_cast<std::uint8_t>(Kind::introduction));
     // As a view of one: members have one encoding.
-    elastic::encode(out, View{Epoch{0}, {introduction->self}, Decider::members, {}});
+    elastic::encode(out, View{Epoch{1}, {introduction->self}, Decider::members, {}});
   } else {
     out.u8(static_cast<std::uint8_t>(Kind::welcome));
     elastic::encode(out, std::get<Welcome>(message).view);

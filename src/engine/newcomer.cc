@@ -49,35 +49,46 @@ Status Newcomer::find(const RunningJob& job) {
 
 void Newcomer::link() {
   View view;
-  std::vector<Member> strangers;
+  std::vector<Member> strangers, silent;
   {
     const std::lock_guard lock(mutex_);
     view = view_;
-    for (const Member& member : view.members)
-      if (!dialed_.contains(member.id)) strangers.push_back(member);
+    for (const Member& member : view.members) {
+      if (!linked_.contains(member.id))
+        strangers.push_back(member);
+      else if (!answered_.contains(member.id))
+        silent.push_back(member);
+    }
   }
   for (const Member& member : strangers) dial(member, view.config);
+  for (const Member& member : silent) introduce_to(member.id);  // it may have been no member the first time
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, kAnswerPatience, [this] {
     return !end_.ok() || std::all_of(view_.members.begin(), view_.members.end(), [this](const Member& member) {
-      return answered_.contains(member.id) || !dialed_.contains(member.id);
+      return answered_.contains(member.id) || !linked_.contains(member.id);
     });
   });
 }
 
+// True when it is linked, and was told who dialed.
 bool Newcomer::dial(const Member& member, const AgreedConfig& config) {
   auto link = mesh_.dial(member, segment_, config, clock_.now() + std::min(patience_, kDialPatience));
-  if (!link.ok()) {
-    log_(LogLevel::info, "join", "member {:x} does not answer: {}", member.id.value, link.status().message());
-    return false;
+  if (link.ok()) {
+    {
+      const std::lock_guard lock(mutex_);
+      linked_.insert(member.id);
+    }
+    sink_(std::move(link).value());
+    return introduce_to(member.id);
   }
-  {
-    const std::lock_guard lock(mutex_);
-    dialed_.insert(member.id);
-  }
-  sink_(std::move(link).value());
-  const wire::Bytes introduction = with_subject(Subject::joining, encode_join_message(Introduction{self_}));
-  return mesh_.send(member.id, introduction).ok();
+  const std::lock_guard lock(mutex_);
+  if (linked_.contains(member.id)) return true;  // another newcomer was faster
+  log_(LogLevel::info, "join", "member {:x} does not answer: {}", member.id.value, link.status().message());
+  return false;
+}
+
+bool Newcomer::introduce_to(MemberId member) {
+  return mesh_.send(member, with_subject(Subject::joining, encode_join_message(Introduction{self_}))).ok();
 }
 
 View Newcomer::view() const {
@@ -115,6 +126,11 @@ bool Newcomer::wait_for_decision(Epoch epoch) {
 Status Newcomer::ended() const {
   const std::lock_guard lock(mutex_);
   return end_;
+}
+
+void Newcomer::on_linked(MemberId peer) {
+  const std::lock_guard lock(mutex_);
+  linked_.insert(peer);
 }
 
 void Newcomer::on_welcome(MemberId from, const View& view) {

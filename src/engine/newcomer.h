@@ -53,6 +53,7 @@ class Newcomer {
   [[nodiscard]] Status ended() const;
 
   // --- the sentinel's thread
+  void on_linked(MemberId peer);
   void on_welcome(MemberId from, const View& view);
   void on_link_down(MemberId peer);
   void on_entered();
@@ -60,6 +61,7 @@ class Newcomer {
 
  private:
   bool dial(const Member& member, const AgreedConfig& config);
+  bool introduce_to(MemberId member);
   void notify();
 
   const Member self_;
@@ -75,8 +77,8 @@ class Newcomer {
   std::condition_variable changed_;
   // Guarded by mutex_.
   View view_;                  // epoch 0: none yet
-  std::set<MemberId> dialed_;  // links are made once
-  std::set<MemberId> answered_;
+  std::set<MemberId> linked_;    // by whichever side
+  std::set<MemberId> answered_;  // to an introduction: they have the link too
   bool entered_ = false;
   Status end_;
 };

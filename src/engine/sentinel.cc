@@ -182,6 +182,7 @@ void Sentinel::on_link(control::PeerLink link) {
       log_(LogLevel::warn, "sentinel", "cannot watch the process of member {:x}: {}", id.value, status.message());
   }
   peers_[id] = std::move(peer).value();
+  if (newcomer_ != nullptr) newcomer_->on_linked(id);
 }
 
 void Sentinel::on_stream(MemberId from, UniqueFd socket) {
@@ -196,13 +197,16 @@ void Sentinel::on_join_message(MemberId from, std::span<const std::byte> bytes) 
     return;
   }
   const Member& newcomer = std::get<Introduction>(*message).self;
-  if (newcomer.id != from || !peers_.contains(from) || engine_ == nullptr) return;  // it asks again, or is a liar
+  if (newcomer.id != from || !peers_.contains(from)) return;
   newcomers_[from] = newcomer;
   welcome(from);
 }
 
 void Sentinel::welcome(MemberId newcomer) {
-  const wire::Bytes message = encode_join_message(Welcome{membership_.view()});
+  // One newcomer tells another what it was told.
+  const View view = engine_ != nullptr ? membership_.view() : newcomer_->view();
+  if (view.epoch.value == 0) return;
+  const wire::Bytes message = encode_join_message(Welcome{view});
   if (const Status status = mesh_.send(newcomer, with_subject(Subject::joining, message)); !status.ok())
     log_(LogLevel::warn, "join", "{}", status.message());
 }
