@@ -115,7 +115,6 @@ class Worker {
 
   void take(const std::vector<double>& result, const hora::Outcome& outcome) {
     for (const double value : result) {
-      if (value != result.front() && comm_.size() == 1) throw std::runtime_error("a sum of one is not one");
       progress_.hash = mix(progress_.hash, static_cast<std::uint64_t>(value));
     }
     if (result.back() < 1 || result.back() > 64) throw std::runtime_error("a sum of ones is not a number of ranks");
