@@ -1,6 +1,7 @@
 #include "implementation.h"
 #include "inproc_job.h"
 #include "shm_job.h"
+#include "tcp_job.h"
 
 namespace hora::conformance {
 namespace {
@@ -8,6 +9,7 @@ namespace {
 constexpr Implementation kImplementations[] = {
     {"schedules over inproc", make_inproc_job, 7},
     {"shm", make_shm_job, 7},
+    {"schedules over tcp", make_tcp_job, 7},
 };
 
 }  // namespace

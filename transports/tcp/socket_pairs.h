@@ -1,4 +1,5 @@
-// The links between members as sockets: TCP between hosts, and inside a host Unix sockets with shared memory beside them.
+// The links between members as sockets: TCP between hosts, and inside a host Unix sockets with shared memory beside
+// them.
 //
 // A message that finds room and a waiting receiver costs one system call on each side, no allocation and no lock.
 #pragma once
@@ -50,13 +51,13 @@ class SocketPairs final : public PairTransport {
   void wake() noexcept override { sleeper_.wake(); }
 
  private:
-  explicit SocketPairs(Sleeper sleeper);
+  SocketPairs(UniqueFd epoll, UniqueFd event);
+  void close(Link& link);
   Link* link_to(Rank rank) { return by_rank_[static_cast<std::size_t>(rank.value)]; }
 
   Sleeper sleeper_;
   std::map<MemberId, std::unique_ptr<Link>> links_;
-  std::vector<Link*> by_rank_;  // null: this member itself, or a link that was never added
-  Epoch epoch_;
+  std::vector<Link*> by_rank_;  // null: this member itself, or a link that is closed
 };
 
 }  // namespace hora::tcp
