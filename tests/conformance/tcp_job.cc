@@ -1,8 +1,7 @@
 #include "tcp_job.h"
 
-#include <array>
+#include <map>
 #include <stdexcept>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -17,26 +16,12 @@ using tcp::Connected;
 
 class TcpJob final : public Job {
  public:
-  explicit TcpJob(const View& founding) : size_(static_cast<std::size_t>(founding.size())), watched_(size_ * size_) {
+  explicit TcpJob(const View& founding) : sockets_per_pair_(founding.config.sockets_per_pair) {
     std::vector<std::unique_ptr<tcp::SocketPairs>> links;
-    for (std::size_t rank = 0; rank < size_; ++rank) links.push_back(tcp::SocketPairs::create().value());
-    tcp::Listener listener;
-    for (std::size_t low = 0; low < size_; ++low)
-      for (std::size_t high = low + 1; high < size_; ++high) {
-        std::array<std::vector<UniqueFd>, 2> ends;
-        for (std::uint32_t i = 0; i < kChannelCount * founding.config.sockets_per_pair; ++i) {
-          Connected pair = listener.connect();
-          watched_[low * size_ + high].push_back(tcp::duplicate(pair.first));
-          watched_[high * size_ + low].push_back(tcp::duplicate(pair.second));
-          ends[0].push_back(std::move(pair.first));
-          ends[1].push_back(std::move(pair.second));
-        }
-        expect(links[low]->add(founding.members[high].id, std::move(ends[0])));
-        expect(links[high]->add(founding.members[low].id, std::move(ends[1])));
-      }
-    for (std::size_t rank = 0; rank < size_; ++rank)
-      groups_.push_back(std::make_unique<collectives::ScheduleGroup>(std::move(links[rank]),
-                                                                     founding.members[rank].id, founding));
+    for (const Member& member : founding.members) links.push_back(open(member));
+    for (std::size_t rank = 0; rank < links.size(); ++rank)
+      groups_.push_back(
+          std::make_unique<collectives::ScheduleGroup>(std::move(links[rank]), founding.members[rank].id, founding));
   }
 
   GroupTransport& group(int rank) override { return *groups_[static_cast<std::size_t>(rank)]; }
@@ -44,22 +29,56 @@ class TcpJob final : public Job {
   void stop(int rank, bool lose_in_flight) override {
     const auto stopped = static_cast<std::size_t>(rank);
     groups_[stopped].reset();
-    for (std::size_t other = 0; other < size_; ++other) {
-      if (lose_in_flight)
-        for (const UniqueFd& socket : watched_[other * size_ + stopped]) tcp::discard_received(socket);
-      watched_[stopped * size_ + other].clear();
-    }
+    ends_[stopped].links = nullptr;
+    for (End& other : ends_)
+      if (lose_in_flight && other.links != nullptr)
+        for (const UniqueFd& socket : other.watched[ends_[stopped].member]) tcp::discard_received(socket);
+    ends_[stopped].watched.clear();
+  }
+
+  GroupTransport* join(const View& view, const Positions& done) override {
+    std::unique_ptr<tcp::SocketPairs> links = open(view.members.back());
+    groups_.push_back(
+        std::make_unique<collectives::ScheduleGroup>(std::move(links), view.members.back().id, view, done));
+    return groups_.back().get();
   }
 
  private:
-  static void expect(const Status& status) {
-    if (!status.ok()) throw std::runtime_error(status.to_string());
+  // The end of all links at one member.
+  struct End {
+    MemberId member;
+    tcp::SocketPairs* links = nullptr;  // null: stopped
+    // Second descriptors of the sockets to each peer: a process that dies closes its own all at once, and a test may
+    // take away what has come through them.
+    std::map<MemberId, std::vector<UniqueFd>> watched;
+  };
+
+  std::unique_ptr<tcp::SocketPairs> open(const Member& member) {
+    auto links = tcp::SocketPairs::create().value();
+    End own{member.id, links.get(), {}};
+    for (End& peer : ends_)
+      if (peer.links != nullptr) connect(own, peer);
+    ends_.push_back(std::move(own));
+    return links;
   }
 
-  const std::size_t size_;
-  // Second descriptors of the ends at the first rank of the links to the second one: a process that dies closes its own
-  // all at once, and a test may take away what has come through them.
-  std::vector<std::vector<UniqueFd>> watched_;
+  void connect(End& dialing, End& listening) {
+    std::vector<UniqueFd> dialed, accepted;
+    for (std::uint32_t i = 0; i < kChannelCount * sockets_per_pair_; ++i) {
+      Connected pair = listener_.connect();
+      dialing.watched[listening.member].push_back(tcp::duplicate(pair.first));
+      listening.watched[dialing.member].push_back(tcp::duplicate(pair.second));
+      dialed.push_back(std::move(pair.first));
+      accepted.push_back(std::move(pair.second));
+    }
+    for (const Status& added : {dialing.links->add(listening.member, std::move(dialed)),
+                                listening.links->add(dialing.member, std::move(accepted))})
+      if (!added.ok()) throw std::runtime_error(added.to_string());
+  }
+
+  const std::uint32_t sockets_per_pair_;
+  tcp::Listener listener_;
+  std::vector<End> ends_;  // by founding rank, and so are the groups
   std::vector<std::unique_ptr<collectives::ScheduleGroup>> groups_;
 };
 
