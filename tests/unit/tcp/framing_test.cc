@@ -10,8 +10,6 @@
 namespace hora::tcp {
 namespace {
 
-constexpr int kTinyBuffer = 4096;  // the system makes at least a few KiB of it
-
 Tag tag_of(std::uint64_t sequence, std::uint32_t step = 0, std::uint8_t channel = 0, std::uint64_t epoch = 1) {
   return {Epoch{epoch}, channel, sequence, step};
 }
@@ -48,7 +46,7 @@ TEST_CASE("a_header_survives_its_encoding_and_nonsense_does_not") {
 
 TEST_CASE("messages_of_any_length_pass_in_pieces") {
   for (const int sockets : {1, 2, 3}) {
-    TwoMembers two(sockets, kTinyBuffer);
+    TwoMembers two(sockets, true);
     std::uint64_t sequence = 0;
     for (const std::size_t bytes : std::set<std::size_t>{0, 1, 47, 48, 4000, 4048, 4096, 65536, 65537, kFrameBytes - 1,
                                                          kFrameBytes, kFrameBytes + 1, 5 * kFrameBytes + 77}) {
@@ -66,8 +64,8 @@ TEST_CASE("an_abandoned_message_leaves_the_streams_in_step") {
     for (const bool began_to_receive : {false, true})
       for (const bool new_epoch : {false, true}) {
         INFO(sockets << " sockets, " << began_to_receive << new_epoch);
-        TwoMembers two(sockets, kTinyBuffer);
-        Bytes lost(4 * kFrameBytes), received(3 * kFrameBytes + 5);
+        TwoMembers two(sockets, true);
+        Bytes lost(8 * kFrameBytes), received(3 * kFrameBytes + 5);
         {
           const Bytes doomed = pattern(lost.size(), 1);  // gone when the next message is sent
           REQUIRE_FALSE(two.send(tag_of(1, 1), doomed));
@@ -86,8 +84,8 @@ TEST_CASE("an_abandoned_message_leaves_the_streams_in_step") {
 }
 
 TEST_CASE("what_members_say_on_entering_a_view_passes_an_abandoned_message") {
-  TwoMembers two(1, kTinyBuffer);
-  const Bytes doomed = pattern(4 * kFrameBytes, 1);
+  TwoMembers two(1, true);
+  const Bytes doomed = pattern(8 * kFrameBytes, 1);
   REQUIRE_FALSE(two.send(tag_of(1, 1), doomed));
   two.enter(0, 2);
   two.enter(1, 2);
@@ -97,7 +95,7 @@ TEST_CASE("what_members_say_on_entering_a_view_passes_an_abandoned_message") {
 }
 
 TEST_CASE("a_full_channel_does_not_hold_the_other_up") {
-  TwoMembers two(2, kTinyBuffer);
+  TwoMembers two(2, true);
   const Bytes large = pattern(8 * kFrameBytes, 1);
   REQUIRE_FALSE(two.send(tag_of(1, 1, 0), large));  // nobody asks for it
   Bytes received(2 * kFrameBytes);
@@ -121,7 +119,7 @@ TEST_CASE("small_messages_may_be_asked_for_in_any_order") {
 
 // More than may be kept: the sender is held up, nothing is lost.
 TEST_CASE("unasked_messages_wait_in_the_sockets") {
-  TwoMembers two(1, kTinyBuffer);
+  TwoMembers two(1, true);
   constexpr std::uint32_t kMessages = 200;
   constexpr std::size_t kBytes = 3000;
   std::uint32_t sent = 0;

@@ -48,7 +48,7 @@ TEST_CASE("an_awaited_message_ends_sleep") {
 }
 
 TEST_CASE("room_on_a_full_link_ends_sleep") {
-  TwoMembers two(2, 4096);
+  TwoMembers two(2, true);
   const std::atomic<std::uint32_t> word{0};
   const Bytes data = pattern(4 << 20, 1);
   Bytes received(data.size());

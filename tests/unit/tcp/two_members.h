@@ -24,15 +24,19 @@ inline Bytes pattern(std::size_t bytes, unsigned seed) {
 }
 
 struct TwoMembers {
-  // `buffer_bytes`: so little that messages pass in pieces; 0: as the system likes it.
-  explicit TwoMembers(int sockets_per_channel = 2, int buffer_bytes = 0) {
+  static constexpr int kSmallSend = 8 << 10;
+  static constexpr int kSmallReceive = 96 << 10;
+
+  // `small_buffers`: so little room that messages pass in pieces, and yet a segment of loopback fits.
+  explicit TwoMembers(int sockets_per_channel = 2, bool small_buffers = false) {
     std::vector<UniqueFd> sockets[2];
     for (int i = 0; i < kChannelCount * sockets_per_channel; ++i) {
       auto [dialed, accepted] = connect();
-      for (const UniqueFd* end : {&dialed, &accepted})
-        for (const int option : {SO_SNDBUF, SO_RCVBUF})
-          if (buffer_bytes != 0)
-            checked(::setsockopt(end->get(), SOL_SOCKET, option, &buffer_bytes, sizeof(buffer_bytes)), "buffer");
+      if (small_buffers)
+        for (const UniqueFd* end : {&dialed, &accepted}) {
+          checked(::setsockopt(end->get(), SOL_SOCKET, SO_SNDBUF, &kSmallSend, sizeof(int)), "SO_SNDBUF");
+          checked(::setsockopt(end->get(), SOL_SOCKET, SO_RCVBUF, &kSmallReceive, sizeof(int)), "SO_RCVBUF");
+        }
       raw.push_back(duplicate(dialed));
       sockets[0].push_back(std::move(dialed));
       sockets[1].push_back(std::move(accepted));
