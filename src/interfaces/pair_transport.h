@@ -35,8 +35,8 @@ class PairTransport {
   // full: try again later with the same bytes, some of which may have left. Messages of one link and channel are sent
   // one after another; one of a newer epoch or sequence abandons what was begun before.
   virtual bool try_send(Rank to, const Tag& tag, std::span<const std::byte> data) = 0;
-  // Fills `data` with the message of `tag`; false when it has not arrived: try again later with the same memory, some of
-  // which may be filled. A message of another length is an error.
+  // Fills `data` with the message of `tag`; false when it has not arrived: try again later with the same memory, some
+  // of which may be filled. A message of another length is an error.
   // Messages of older sequences of the channel are dropped: they belong to operations that ended early.
   // Nothing of `data` is touched between calls.
   virtual Result<bool> try_receive(Rank from, const Tag& tag, std::span<std::byte> data) = 0;

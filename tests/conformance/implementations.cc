@@ -32,7 +32,9 @@ constexpr Implementation kImplementations[] = {
     {"tcp on one host", make_tcp_job, 7, one_host},
     {"tcp between hosts of one rank", make_tcp_job, 3, own_host},
     {"tcp between two hosts", make_tcp_job, 5, half_host},
-    {"tcp between a rank and the others", make_tcp_job, 4, first_alone},
+    {"rings on one host", make_mixed_job, 4, one_host},
+    {"rings on two hosts and tcp between them", make_mixed_job, 5, half_host},
+    {"rings beside a rank alone and tcp to it", make_mixed_job, 4, first_alone},
 };
 
 }  // namespace

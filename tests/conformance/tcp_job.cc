@@ -16,7 +16,8 @@ using tcp::Connected;
 
 class TcpJob final : public Job {
  public:
-  explicit TcpJob(const View& founding) : sockets_per_pair_(founding.config.sockets_per_pair) {
+  TcpJob(const View& founding, bool shares_memory)
+      : sockets_per_pair_(founding.config.sockets_per_pair), shares_memory_(shares_memory) {
     std::vector<std::unique_ptr<tcp::SocketPairs>> links;
     for (const Member& member : founding.members) links.push_back(open(member));
     for (std::size_t rank = 0; rank < links.size(); ++rank)
@@ -47,6 +48,7 @@ class TcpJob final : public Job {
   // The end of all links at one member.
   struct End {
     MemberId member;
+    std::uint64_t host = 0;
     tcp::SocketPairs* links = nullptr;  // null: stopped
     // Second descriptors of the sockets to each peer: a process that dies closes its own all at once, and a test may
     // take away what has come through them.
@@ -55,7 +57,7 @@ class TcpJob final : public Job {
 
   std::unique_ptr<tcp::SocketPairs> open(const Member& member) {
     auto links = tcp::SocketPairs::create().value();
-    End own{member.id, links.get(), {}};
+    End own{member.id, member.host, links.get(), {}};
     for (End& peer : ends_)
       if (peer.links != nullptr) connect(own, peer);
     ends_.push_back(std::move(own));
@@ -65,7 +67,7 @@ class TcpJob final : public Job {
   void connect(End& dialing, End& listening) {
     std::vector<UniqueFd> dialed, accepted;
     for (std::uint32_t i = 0; i < kChannelCount * sockets_per_pair_; ++i) {
-      Connected pair = listener_.connect();
+      Connected pair = shares_memory_ && dialing.host == listening.host ? tcp::connect_locally() : listener_.connect();
       dialing.watched[listening.member].push_back(tcp::duplicate(pair.first));
       listening.watched[dialing.member].push_back(tcp::duplicate(pair.second));
       dialed.push_back(std::move(pair.first));
@@ -77,6 +79,7 @@ class TcpJob final : public Job {
   }
 
   const std::uint32_t sockets_per_pair_;
+  const bool shares_memory_;  // inside a host
   tcp::Listener listener_;
   std::vector<End> ends_;  // by founding rank, and so are the groups
   std::vector<std::unique_ptr<collectives::ScheduleGroup>> groups_;
@@ -85,7 +88,11 @@ class TcpJob final : public Job {
 }  // namespace
 
 std::unique_ptr<Job> make_tcp_job(const View& founding) {
-  return std::make_unique<TcpJob>(founding);
+  return std::make_unique<TcpJob>(founding, false);
+}
+
+std::unique_ptr<Job> make_mixed_job(const View& founding) {
+  return std::make_unique<TcpJob>(founding, true);
 }
 
 }  // namespace hora::conformance

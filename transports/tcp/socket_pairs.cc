@@ -11,6 +11,7 @@
 #include <cstring>
 #include <utility>
 
+#include "transports/tcp/ring_stream.h"
 #include "transports/tcp/socket_stream.h"
 
 namespace hora::tcp {
@@ -26,6 +27,12 @@ Status no_descriptor(const char* what) {
 void send_at_once(int socket) {
   const int on = 1;
   ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+bool is_local(int socket) {
+  int family = AF_UNSPEC;
+  socklen_t length = sizeof(family);
+  return ::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &length) == 0 && family == AF_UNIX;
 }
 
 }  // namespace
@@ -51,9 +58,17 @@ Status SocketPairs::add(MemberId peer, std::vector<UniqueFd> sockets) {
     return {StatusCode::invalid_argument, fmt::format("{} sockets cannot be shared by two channels", sockets.size())};
   std::array<Streams, kChannelCount> streams;
   const std::size_t each = sockets.size() / kChannelCount;
+  const bool shares_memory = is_local(sockets[0].get());
   for (std::size_t i = 0; i < sockets.size(); ++i) {
-    send_at_once(sockets[i].get());
-    streams[i / each].push_back(std::make_unique<SocketStream>(std::move(sockets[i])));
+    Streams& of_channel = streams[i / each];
+    if (!shares_memory) {
+      send_at_once(sockets[i].get());
+      of_channel.push_back(std::make_unique<SocketStream>(std::move(sockets[i])));
+    } else if (of_channel.empty()) {  // one ring is as fast as several
+      auto ring = RingStream::create(std::move(sockets[i]));
+      if (!ring.ok()) return ring.status();
+      of_channel.push_back(std::move(ring).value());
+    }
   }
   remove(peer);
   links_[peer] = std::make_unique<Link>(std::move(streams[0]), std::move(streams[1]));

@@ -59,6 +59,12 @@ class Listener {
   sockaddr_in address_{};
 };
 
+inline Connected connect_locally() {
+  std::array<int, 2> ends{};
+  checked(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()), "socketpair");
+  return {UniqueFd(ends[0]), UniqueFd(ends[1])};
+}
+
 // Takes away what has come and was not read.
 inline void discard_received(const UniqueFd& socket) {
   std::array<std::byte, 4096> bytes;

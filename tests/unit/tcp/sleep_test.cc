@@ -31,7 +31,9 @@ Slept sleep_unless(SocketPairs& links, const Attempt& attempt, Duration timeout,
 }
 
 TEST_CASE("an_awaited_message_ends_sleep") {
-  TwoMembers two;
+  const Wire wire = GENERATE(Wire::tcp, Wire::narrow_tcp, Wire::local);
+  INFO("wire " << static_cast<int>(wire));
+  TwoMembers two(wire);
   const std::atomic<std::uint32_t> word{0};
   Bytes received(100);
   std::thread sender([&] { two.send(kFirst, pattern(100, 1)); });
@@ -48,7 +50,9 @@ TEST_CASE("an_awaited_message_ends_sleep") {
 }
 
 TEST_CASE("room_on_a_full_link_ends_sleep") {
-  TwoMembers two(2, true);
+  const Wire wire = GENERATE(Wire::tcp, Wire::narrow_tcp, Wire::local);
+  INFO("wire " << static_cast<int>(wire));
+  TwoMembers two(wire);
   const std::atomic<std::uint32_t> word{0};
   const Bytes data = pattern(4 << 20, 1);
   Bytes received(data.size());
@@ -69,10 +73,12 @@ TEST_CASE("room_on_a_full_link_ends_sleep") {
 }
 
 TEST_CASE("what_nobody_waits_for_does_not_end_sleep") {
+  const Wire wire = GENERATE(Wire::tcp, Wire::local);
+  INFO("wire " << static_cast<int>(wire));
   constexpr std::chrono::milliseconds kNap(30);
-  TwoMembers two(1);
+  TwoMembers two(wire, 1);
   const std::atomic<std::uint32_t> word{0};
-  const Bytes large = pattern(100'000, 1);  // more than is kept unasked
+  const Bytes large = pattern(70'000, 1);  // more than is kept unasked
   REQUIRE(two.send(kOther, large));
   Bytes received(8);
   SECTION("a message at the head of the stream that was not asked for") {
@@ -106,7 +112,9 @@ TEST_CASE("what_nobody_waits_for_does_not_end_sleep") {
 }
 
 TEST_CASE("a_call_ends_sleep_whenever_it_comes") {
-  TwoMembers two;
+  const Wire wire = GENERATE(Wire::tcp, Wire::narrow_tcp, Wire::local);
+  INFO("wire " << static_cast<int>(wire));
+  TwoMembers two(wire);
   for (int i = 0; i < 2000; ++i) {
     std::atomic<std::uint32_t> word{0};
     const auto start = Clock::now();

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <stdexcept>
 #include <vector>
 
 #include "transports/tcp/socket_pairs.h"
@@ -23,16 +24,22 @@ inline Bytes pattern(std::size_t bytes, unsigned seed) {
   return data;
 }
 
+enum class Wire : std::uint8_t {
+  tcp,
+  narrow_tcp,  // so little room that messages pass in pieces, and yet a segment of loopback fits
+  local,       // Unix sockets, and so shared memory
+};
+inline constexpr Wire kWires[] = {Wire::tcp, Wire::narrow_tcp, Wire::local};
+
 struct TwoMembers {
   static constexpr int kSmallSend = 8 << 10;
   static constexpr int kSmallReceive = 96 << 10;
 
-  // `small_buffers`: so little room that messages pass in pieces, and yet a segment of loopback fits.
-  explicit TwoMembers(int sockets_per_channel = 2, bool small_buffers = false) {
+  explicit TwoMembers(Wire wire = Wire::tcp, int sockets_per_channel = 2) {
     std::vector<UniqueFd> sockets[2];
     for (int i = 0; i < kChannelCount * sockets_per_channel; ++i) {
-      auto [dialed, accepted] = connect();
-      if (small_buffers)
+      auto [dialed, accepted] = wire == Wire::local ? connect_locally() : listener_.connect();
+      if (wire == Wire::narrow_tcp)
         for (const UniqueFd* end : {&dialed, &accepted}) {
           checked(::setsockopt(end->get(), SOL_SOCKET, SO_SNDBUF, &kSmallSend, sizeof(int)), "SO_SNDBUF");
           checked(::setsockopt(end->get(), SOL_SOCKET, SO_RCVBUF, &kSmallReceive, sizeof(int)), "SO_RCVBUF");
@@ -74,7 +81,6 @@ struct TwoMembers {
   std::vector<std::unique_ptr<SocketPairs>> ends;
 
  private:
-  Connected connect() { return listener_.connect(); }
   Listener listener_;
 };
 
