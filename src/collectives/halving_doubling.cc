@@ -27,9 +27,12 @@ Schedule halving_doubling_allreduce(const Shape& shape) {
   const Region input{Buffer::input, 0, shape.count};
   const Region result{Buffer::result, 0, shape.count};
   const bool has_partner = rank < 2 * core.folded;
+  const std::uint32_t halvings = static_cast<std::uint32_t>(std::countr_zero(static_cast<unsigned>(core.size)));
+  const std::uint32_t last_round = 2 * halvings + 1;  // round 0 folds, this one unfolds
   ScheduleBuilder builder(shape, shape.count, shape.size > 1 ? shape.count : 0);
   if (has_partner && rank % 2 == 1) {
     builder.send(rank - 1, input);
+    builder.begin_round(last_round);
     builder.receive(rank - 1, result);
     return std::move(builder).take();
   }
@@ -47,7 +50,9 @@ Schedule halving_doubling_allreduce(const Shape& shape) {
   const int index = core.index_of(rank);
   int first = 0, last = core.size;  // the window of slices that is reduced here
   const auto window = [&](Buffer buffer, int from, int to) { return slices(buffer, shape.count, core.size, from, to); };
+  std::uint32_t round = 0;
   for (int distance = core.size / 2; distance >= 1; distance /= 2) {
+    builder.begin_round(++round);
     const int partner = core.rank_of(index ^ distance);
     const int middle = first + distance;
     const bool upper = (index & distance) != 0;
@@ -62,12 +67,14 @@ Schedule halving_doubling_allreduce(const Shape& shape) {
     held = Buffer::result;
   }
   for (int distance = 1; distance < core.size; distance *= 2) {
+    builder.begin_round(++round);
     const int partner = core.rank_of(index ^ distance);
     builder.send(partner, window(Buffer::result, first, last));
     const int partner_first = first ^ distance;
     builder.receive(partner, window(Buffer::result, partner_first, partner_first + distance));
     first = first & ~distance, last = first + 2 * distance;
   }
+  builder.begin_round(last_round);
   if (has_partner) builder.send(rank + 1, result);
   return std::move(builder).take();
 }

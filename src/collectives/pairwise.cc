@@ -24,6 +24,7 @@ Schedule pairwise_allreduce(const Shape& shape) {
     builder.receive(peer, sources.back());
   }
   builder.reduce(own, sources, true);
+  builder.begin_round(1);
   for (int i = 1; i < size; ++i) builder.send((rank + i) % size, own);
   for (int i = 1; i < size; ++i) {
     const int peer = (rank + size - i) % size;

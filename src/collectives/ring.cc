@@ -18,7 +18,9 @@ Schedule ring_allreduce(const Shape& shape) {
     const Region input{Buffer::input, 0, shape.count};
     builder.reduce({Buffer::result, 0, shape.count}, {&input, 1}, true);
   }
+  std::uint32_t round = 0;
   for (int step = 0; step < size - 1; ++step) {
+    builder.begin_round(round++);
     builder.send(next, cut(step == 0 ? Buffer::input : Buffer::result, rank - step));
     const Region own = cut(Buffer::input, rank - step - 1);
     const Region partial{Buffer::scratch, 0, own.count};
@@ -26,6 +28,7 @@ Schedule ring_allreduce(const Shape& shape) {
     builder.reduce(cut(Buffer::result, rank - step - 1), std::vector{partial, own}, step == size - 2);
   }
   for (int step = 0; step < size - 1; ++step) {
+    builder.begin_round(round++);
     builder.send(next, cut(Buffer::result, rank + 1 - step));
     builder.receive(previous, cut(Buffer::result, rank - step));
   }
@@ -41,12 +44,12 @@ Schedule ring_allgather(const Shape& shape) {
   };
   const Region input{Buffer::input, 0, shape.count};
   ScheduleBuilder builder(shape, static_cast<std::uint64_t>(size) * shape.count, 0);
-  if (size > 1) builder.send((rank + 1) % size, input);
-  builder.copy(part(rank), input);
   for (int step = 0; step < size - 1; ++step) {
+    builder.begin_round(static_cast<std::uint32_t>(step));
+    builder.send((rank + 1) % size, step == 0 ? input : part(rank - step));
     builder.receive((rank + size - 1) % size, part(rank - step - 1));
-    if (step < size - 2) builder.send((rank + 1) % size, part(rank - step - 1));
   }
+  builder.copy(part(rank), input);
   return std::move(builder).take();
 }
 

@@ -26,10 +26,13 @@ struct Region {
 
 enum class Action : std::uint8_t { send, receive, reduce, copy };
 
-// One move; a rank makes its moves one after another. Links keep the order of what one rank sends to another, and hold
-// at least one message, so a schedule may send to each peer once before that peer receives.
+// One move of a rank. Moves are made in rounds. The sends and receives of a round run at the same time, so none of them
+// reads or writes what another one writes; the reductions and copies follow, one after another. What is sent in a
+// round is received in the same round of the other rank: then a schedule ends even if links hold nothing, since of all
+// that is still to be moved the earliest round waits for nobody.
 struct Move {
   Action action = Action::copy;
+  std::uint32_t round = 0;
   Rank peer;                       // of send and receive
   std::uint32_t message = 0;       // of send and receive: which message between these two ranks, 0, 1, ...
   Region target;                   // of receive, reduce and copy
@@ -43,6 +46,7 @@ struct Schedule {
   std::vector<Region> sources;
   std::uint64_t result_count = 0;   // elements of the result; the moves write each at least once
   std::uint64_t scratch_count = 0;  // elements of scratch
+  std::uint32_t rounds = 1;         // the same on every rank, also where some of them are empty
 
   [[nodiscard]] std::span<const Region> sources_of(const Move& move) const {
     return std::span(sources).subspan(move.first_source, move.source_count);
@@ -55,6 +59,16 @@ struct Shape {
   int size = 1;
   std::uint64_t count = 0;
   Rank root{0};  // of a broadcast
+  // The host of each rank, numbered 0, 1, ... in the order of their first ranks. Empty: all are on one.
+  std::span<const int> hosts = {};
+};
+
+// Where a schedule of some ranks takes place inside a schedule of more.
+struct Embedding {
+  std::span<const int> ranks;  // by their rank in the inner schedule
+  Region input;                // of the inner schedule
+  Region result;               // may be the input, whose contents are then lost
+  std::uint64_t scratch = 0;   // its offset
 };
 
 // Appends moves and numbers the messages of each pair of ranks. Empty regions are left out, on both sides alike.
@@ -62,16 +76,21 @@ class ScheduleBuilder {
  public:
   ScheduleBuilder(const Shape& shape, std::uint64_t result_count, std::uint64_t scratch_count);
 
+  // The moves that follow belong to round `round`, which is not before the one so far.
+  void begin_round(std::uint32_t round);
   void send(int peer, Region source);
   void receive(int peer, Region target);
   void reduce(Region target, std::span<const Region> sources, bool last);
   void copy(Region target, Region source);
+  // The moves of one round of a schedule among some of the ranks.
+  void embed(const Schedule& inner, std::uint32_t inner_round, const Embedding& embedding);
   Schedule take() && { return std::move(schedule_); }
 
  private:
   Move& append(Action action, std::span<const Region> sources);
 
   Schedule schedule_;
+  std::uint32_t round_ = 0;
   std::vector<std::uint32_t> sent_;  // messages so far, by peer
   std::vector<std::uint32_t> received_;
 };

@@ -6,7 +6,8 @@
 namespace hora::collectives {
 namespace {
 
-// The lane of the pair transport that carries what members retain; operations have the lanes of their channels.
+// The lane of the pair transport that carries what members say of their last outcomes; operations have the lanes of
+// their channels.
 constexpr std::uint8_t kSettleLane = kChannelCount;
 
 // The rank in `next` of the member that has `rank` in `old`; negative where it left.
@@ -24,7 +25,17 @@ ScheduleGroup::ScheduleGroup(std::unique_ptr<PairTransport> links, MemberId self
       rank_(view.rank_of(self).value()),
       lanes_{Lane{SchedulePlayer(*links_, Channel::ordered)}, Lane{SchedulePlayer(*links_, Channel::negotiated)}} {
   links_->enter(view_);
-  for (Lane& lane : lanes_) lane.player.enter(view_.epoch, rank_, view_.size());
+  for (Lane& lane : lanes_) lane.player.enter(view_, rank_);
+}
+
+ScheduleGroup::ScheduleGroup(std::unique_ptr<PairTransport> links, MemberId self, const View& view,
+                             const Positions& done)
+    : ScheduleGroup(std::move(links), self, view) {
+  for (std::size_t i = 0; i < lanes_.size(); ++i) {
+    lanes_[i].done = done[i];
+    lanes_[i].player.begin_after(done[i]);
+  }
+  begin_settling();
 }
 
 Step ScheduleGroup::start(const Operation& operation) {
@@ -40,7 +51,8 @@ Step ScheduleGroup::step(Channel channel) {
   // What is owed goes first: on a full link an operation of this view would stand in its way.
   if (!settle() && !lane.player.awaits_forward()) return Step::pending;
   const Step step = lane.player.play();
-  if (step != Step::pending) lane.done = std::max(lane.player.retained(), lane.broken);
+  moves_ = links_->moves();
+  if (step != Step::pending) lane.done = std::max(lane.player.last().sequence, lane.broken);
   return step;
 }
 
@@ -59,10 +71,14 @@ void ScheduleGroup::install(const View& next, std::span<const ChannelVerdict> ve
   links_->enter(next);
   for (std::size_t i = 0; i < lanes_.size(); ++i) install_lane(lanes_[i], next, verdicts[i]);
   view_ = next;
+  begin_settling();
+}
+
+void ScheduleGroup::begin_settling() {
   peers_.assign(static_cast<std::size_t>(view_.size()), Peer{});
   Peer& own = peers_[static_cast<std::size_t>(rank_.value)];
   own.told = own.heard = true;
-  for (std::size_t i = 0; i < lanes_.size(); ++i) own.retained[i] = lanes_[i].player.retained();
+  for (std::size_t i = 0; i < lanes_.size(); ++i) own.last[i] = lanes_[i].player.last();
   settled_ = false;
   settle();
 }
@@ -74,7 +90,7 @@ void ScheduleGroup::install_lane(Lane& lane, const View& next, const ChannelVerd
   assert(verdict.next != Fate::resume && "no input is ever overwritten unit by unit");
   const Signature& signature = lane.player.signature();
   const Rank root = signature.kind == Collective::broadcast ? follow(signature.root, view_, next) : signature.root;
-  lane.player.enter(next.epoch, rank_, next.size());
+  lane.player.enter(next, rank_);
   if (behind) {
     lane.player.await_forward(root);
   } else if (broken) {
@@ -89,27 +105,29 @@ void ScheduleGroup::install_lane(Lane& lane, const View& next, const ChannelVerd
 
 bool ScheduleGroup::settle() {
   if (settled_) return true;
-  if (!exchange_retained()) return false;
-  bool all_sent = true;
-  for (std::size_t channel = 0; channel < lanes_.size(); ++channel) all_sent &= forward_lane(channel);
-  return settled_ = all_sent;
+  if (exchange_outcomes()) {
+    settled_ = true;
+    for (std::size_t channel = 0; channel < lanes_.size(); ++channel) settled_ &= forward_lane(channel);
+  }
+  moves_ = links_->moves();
+  return settled_;
 }
 
-// True when every member has told what it retains, and has been told.
-bool ScheduleGroup::exchange_retained() {
+// True when every member has told its last outcomes, and has been told ours.
+bool ScheduleGroup::exchange_outcomes() {
   const Tag tag{view_.epoch, kSettleLane, 0, 0};
   // As it was at install(): all must choose the same forwarder, whenever they hear of it.
-  const RetainedSequences& own = peers_[static_cast<std::size_t>(rank_.value)].retained;
+  const LastOutcomes& own = peers_[static_cast<std::size_t>(rank_.value)].last;
   bool complete = true;
   for (int rank = 0; rank < view_.size(); ++rank) {
     Peer& peer = peers_[static_cast<std::size_t>(rank)];
     if (!peer.told) peer.told = links_->try_send(Rank{rank}, tag, encode(own));
     if (!peer.heard) {
-      std::array<std::byte, kRetainedBytes> message;
+      std::array<std::byte, kLastOutcomesBytes> message;
       const auto received = links_->try_receive(Rank{rank}, tag, message);
       if (received.ok() && received.value()) {
-        if (const auto sequences = decode_retained(message); sequences.ok())
-          peer.heard = true, peer.retained = sequences.value();
+        if (const auto outcomes = decode_last_outcomes(message); outcomes.ok())
+          peer.heard = true, peer.last = outcomes.value();
       }
     }
     complete &= peer.told && peer.heard;
@@ -117,18 +135,23 @@ bool ScheduleGroup::exchange_retained() {
   return complete;
 }
 
-// The lowest rank that has the last outcome of the channel sends it to those that have not. True when nothing is left.
+// The lowest rank that retains the last outcome of the channel sends it to those that are behind. True when nothing is
+// left. Nobody is behind an outcome that only newcomers know of: they come when all have seen it.
 bool ScheduleGroup::forward_lane(std::size_t channel) {
-  const auto retained_by = [&](const Peer& peer) { return peer.retained[channel]; };
-  const auto holder = std::ranges::max_element(peers_, {}, retained_by);  // the first of several
-  const Rank holder_rank{static_cast<std::int32_t>(holder - peers_.begin())};
+  const Peer* holder = nullptr;
+  for (const Peer& peer : peers_)
+    if (peer.last[channel].retained &&
+        (holder == nullptr || peer.last[channel].sequence > holder->last[channel].sequence))
+      holder = &peer;
+  if (holder == nullptr) return true;
+  const Rank holder_rank{static_cast<std::int32_t>(holder - peers_.data())};
   SchedulePlayer& player = lanes_[channel].player;
   if (player.awaits_forward()) player.set_forwarder(holder_rank);
   if (holder_rank != rank_) return true;
   bool all_sent = true;
   for (int rank = 0; rank < view_.size(); ++rank) {
     Peer& peer = peers_[static_cast<std::size_t>(rank)];
-    if (peer.retained[channel] == holder->retained[channel]) continue;
+    if (peer.last[channel].sequence >= holder->last[channel].sequence) continue;
     all_sent &= player.forward(Rank{rank}, peer.messages_forwarded[channel]);
   }
   return all_sent;

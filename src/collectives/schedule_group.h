@@ -23,11 +23,14 @@ namespace hora::collectives {
 // Survivors share no memory, so install() cannot finish a committed operation by itself. It leaves it active; members
 // tell each other what they retain, and the lowest rank that has the outcome sends it. Operations of the new view wait
 // until this rank has sent what it owes (settle()), and end only when all have arrived, which a rank does after it has
-// caught up: no retained outcome is given up early.
+// caught up: no retained outcome is given up early. The next view may have newcomers; they take part in the exchange.
 class ScheduleGroup final : public GroupTransport {
  public:
-  // Enters `view`, of which `self` is a member, on `links`.
+  // Enters `view`, of which `self` is a member, on `links`. For a founder.
   ScheduleGroup(std::unique_ptr<PairTransport> links, MemberId self, const View& view);
+  // For a newcomer: enters the first view that it is a member of, at which all others have ended exactly the operations
+  // up to `done` and install that view. It has no outcome of them and never forwards one.
+  ScheduleGroup(std::unique_ptr<PairTransport> links, MemberId self, const View& view, const Positions& done);
 
   Step start(const Operation& operation) override;
   Step step(Channel channel) override;
@@ -61,16 +64,17 @@ class ScheduleGroup final : public GroupTransport {
   };
   // What passes between this rank and another one on entering a view.
   struct Peer {
-    bool told = false;   // what we retain
-    bool heard = false;  // what it retains
-    RetainedSequences retained{};
+    bool told = false;   // of our last outcomes
+    bool heard = false;  // of its own
+    LastOutcomes last{};
     std::array<int, kChannelCount> messages_forwarded{};
   };
 
   Lane& lane(Channel channel) { return lanes_[static_cast<std::size_t>(channel)]; }
   [[nodiscard]] const Lane& lane(Channel channel) const { return lanes_[static_cast<std::size_t>(channel)]; }
+  void begin_settling();
   void install_lane(Lane& lane, const View& next, const ChannelVerdict& verdict);
-  bool exchange_retained();
+  bool exchange_outcomes();
   bool forward_lane(std::size_t channel);
 
   std::unique_ptr<PairTransport> links_;

@@ -1,9 +1,18 @@
 #include "collectives/schedule_messages.h"
 
 namespace hora::collectives {
+namespace {
 
-wire::Bytes encode(const Signature& signature) {
-  return encode(std::span(&signature, 1));
+constexpr std::uint64_t kNotRetained = std::uint64_t{1} << 63;
+
+}  // namespace
+
+// Once for every operation: without the allocation of a Writer.
+std::array<std::byte, kSignatureBytes> encode(const Signature& signature) noexcept {
+  std::array<std::byte, kSignatureBytes> message;
+  const std::uint64_t bits = signature.pack();
+  for (std::size_t i = 0; i < message.size(); ++i) message[i] = static_cast<std::byte>(bits >> (8 * i) & 0xff);
+  return message;
 }
 
 wire::Bytes encode(std::span<const Signature> signatures) {
@@ -32,18 +41,21 @@ Result<OutcomeHeader> decode_outcome_header(std::span<const std::byte> message) 
   return OutcomeHeader{mismatch ? Step::mismatch : Step::done, static_cast<int>(contributors)};
 }
 
-wire::Bytes encode(const RetainedSequences& retained) {
+wire::Bytes encode(const LastOutcomes& outcomes) {
   wire::Writer writer;
-  for (const std::uint64_t sequence : retained) writer.u64(sequence);
+  for (const LastOutcome& outcome : outcomes) writer.u64(outcome.sequence | (outcome.retained ? 0 : kNotRetained));
   return writer.take();
 }
 
-Result<RetainedSequences> decode_retained(std::span<const std::byte> message) {
+Result<LastOutcomes> decode_last_outcomes(std::span<const std::byte> message) {
   wire::Reader reader(message);
-  RetainedSequences retained;
-  for (std::uint64_t& sequence : retained) sequence = reader.u64();
-  if (!reader.finished()) return Status(StatusCode::internal, "malformed list of retained operations");
-  return retained;
+  LastOutcomes outcomes;
+  for (LastOutcome& outcome : outcomes) {
+    const std::uint64_t bits = reader.u64();
+    outcome = {bits & ~kNotRetained, (bits & kNotRetained) == 0};
+  }
+  if (!reader.finished()) return Status(StatusCode::internal, "malformed list of last outcomes");
+  return outcomes;
 }
 
 }  // namespace hora::collectives

@@ -15,7 +15,7 @@ namespace hora::collectives {
 // The arrival of a rank at an operation. Any 64 bits decode to some signature; one that is not like all others ends the
 // operation, so it needs no further check.
 inline constexpr std::size_t kSignatureBytes = 8;
-wire::Bytes encode(const Signature& signature);
+std::array<std::byte, kSignatureBytes> encode(const Signature& signature) noexcept;
 wire::Bytes encode(std::span<const Signature> signatures);
 Signature decode_signature(std::span<const std::byte, kSignatureBytes> message);
 
@@ -29,10 +29,16 @@ inline constexpr int kContributorsMax = 4096;  // as many ranks as a signature c
 wire::Bytes encode(const OutcomeHeader& header);
 Result<OutcomeHeader> decode_outcome_header(std::span<const std::byte> message);
 
-// What a member tells all others on entering a view: the last outcome that it retains on each channel.
-using RetainedSequences = std::array<std::uint64_t, kChannelCount>;
-inline constexpr std::size_t kRetainedBytes = 8 * kChannelCount;
-wire::Bytes encode(const RetainedSequences& retained);
-Result<RetainedSequences> decode_retained(std::span<const std::byte> message);
+// What a member tells all others on entering a view, of each channel: the last operation whose outcome it has seen, and
+// whether it retains it. A newcomer has nothing of the operations before it came.
+struct LastOutcome {
+  std::uint64_t sequence = 0;  // below 2^63
+  bool retained = true;
+  friend bool operator==(const LastOutcome&, const LastOutcome&) = default;
+};
+using LastOutcomes = std::array<LastOutcome, kChannelCount>;
+inline constexpr std::size_t kLastOutcomesBytes = 8 * kChannelCount;
+wire::Bytes encode(const LastOutcomes& outcomes);
+Result<LastOutcomes> decode_last_outcomes(std::span<const std::byte> message);
 
 }  // namespace hora::collectives

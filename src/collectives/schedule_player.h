@@ -1,29 +1,38 @@
 // One channel of a ScheduleGroup: the operation that is being played, and the outcome of the last one, retained.
+//
+// Hot path: an operation like one of the last few allocates nothing.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <span>
 #include <vector>
 
-#include "base/wire.h"
-#include "collectives/schedule.h"
+#include "collectives/byte_buffer.h"
+#include "collectives/pipeline.h"
+#include "collectives/schedule_messages.h"
 #include "interfaces/group_transport.h"
 #include "interfaces/pair_transport.h"
 
 namespace hora::collectives {
 
 // Plays one operation at a time: first the arrival, in which every rank sends its signature to every other, then the
-// moves of the schedule that the signature selects, then the copy of the result into the targets. The result is built
-// in memory of the player, which keeps the last outcome until all ranks have arrived at the next operation: nobody is
+// moves of the plan that the signature selects, then the copy of the result into the targets. The result is built in
+// memory of the player, which keeps the last outcome until all ranks have arrived at the next operation: nobody is
 // then behind it. So no operation overwrites an input before it is DONE, and survivors differ by at most one operation.
+//
+// All that the plan allows is under way at once: sends beside receives, and several segments one behind the other. A
+// target that is no input is filled segment by segment, while the bytes are in the cache.
 //
 // A link that reports an error makes no progress; the failure of its peer is for membership to find out.
 class SchedulePlayer {
  public:
   SchedulePlayer(PairTransport& links, Channel channel) : links_(links), channel_(channel) {}
 
+  // A newcomer begins after operation `done`, of which it has nothing.
+  void begin_after(std::uint64_t done) { last_ = {done, false}; }
   // The view in which operations are played from now on. An active operation needs redo() or await_forward() next.
-  void enter(Epoch epoch, Rank rank, int size);
+  void enter(const View& view, Rank rank);
 
   // Begins an operation; play() follows until it does not return pending.
   void start(const Operation& operation);
@@ -42,8 +51,8 @@ class SchedulePlayer {
 
   [[nodiscard]] bool active() const { return active_; }
   [[nodiscard]] bool awaits_forward() const { return active_ && forwarded_; }
-  // Sequence of the operation whose outcome is retained; 0 before the first.
-  [[nodiscard]] std::uint64_t retained() const { return retained_; }
+  // Of the last operation that ended with an outcome; sequence 0 before the first.
+  [[nodiscard]] const LastOutcome& last() const { return last_; }
   [[nodiscard]] const Signature& signature() const { return operation_.signature; }
   // Of the retained outcome: what each rank said, where it is a mismatch; and whose inputs it contains.
   [[nodiscard]] const std::vector<Signature>& retained_signatures() const { return retained_signatures_; }
@@ -52,20 +61,43 @@ class SchedulePlayer {
   [[nodiscard]] std::vector<Rank> missing() const;
 
  private:
+  // A plan, and what it was made for. Those of the last few operations are kept.
+  struct KnownPlan {
+    Collective kind = Collective::barrier;
+    std::size_t element_bytes = 0;
+    std::uint64_t count = 0;
+    Rank root;
+    Plan plan;
+  };
+  // Where one lane of the plan has come.
+  struct Cursor {
+    std::size_t segment = 0;
+    std::uint32_t stage = 0;  // within the segment
+    bool begun = false;       // that stage
+    std::uint32_t transfers_left = 0;
+    std::vector<char> made;  // by transfer of the stage
+  };
+
   void prepare();
   void meet();
   [[nodiscard]] bool has_met_all() const { return greeted_count_ == size_ && arrived_count_ == size_; }
   [[nodiscard]] bool signatures_agree() const;
-  bool make(const Move& move);
+  // The playing of the plan: schedule_player_moves.cc.
+  void prepare_moves();
+  const Plan& find_plan();
+  void play_moves();
+  bool play_stage(Cursor& cursor, const Stage& stage);
   bool send(const Move& move);
   bool receive(const Move& move);
   void reduce(const Move& move);
+  // Elements [offset, offset + count) of every contribution: from the sources of several extents into one piece, and
+  // from the result into the targets.
+  void copy_in(std::uint64_t offset, std::uint64_t count);
+  void copy_out(std::uint64_t offset, std::uint64_t count);
+  [[nodiscard]] bool reads_source() const;
   Step receive_forward();
   bool receive_header();
   Step finish(Step outcome);
-  void copy_in();
-  void copy_out() const;
-  void resize_result();
   [[nodiscard]] Tag tag(std::uint64_t sequence, std::uint32_t step) const {
     return {epoch_, static_cast<std::uint8_t>(channel_), sequence, step};
   }
@@ -78,33 +110,42 @@ class SchedulePlayer {
   Epoch epoch_;
   Rank rank_;
   int size_ = 0;
+  std::vector<int> hosts_;           // by rank, as in Shape
+  std::uint64_t message_bytes_ = 0;  // about so long are the messages of large operations
 
   // The active operation.
   bool active_ = false;
   Operation operation_;
-  wire::Bytes greeting_;       // our signature
-  std::vector<bool> greeted_;  // who has been sent it
-  std::vector<bool> arrived_;  // whose signature has come
+  std::array<std::byte, kSignatureBytes> greeting_{};  // our signature
+  std::vector<char> greeted_;                          // who has been sent it
+  std::vector<char> arrived_;                          // whose signature has come
   int greeted_count_ = 0;
   int arrived_count_ = 0;
   std::vector<Signature> signatures_;  // of those
-  Schedule schedule_;
-  std::size_t next_move_ = 0;
+  bool fills_targets_early_ = false;   // they are no inputs
+  std::array<KnownPlan, 8> plans_;
+  std::size_t plans_made_ = 0;  // in this view; the oldest one makes room
+  const Plan* plan_ = nullptr;  // one of them
+  std::vector<Cursor> cursors_;
+  std::size_t segments_left_ = 0;
+  std::vector<std::uint32_t> sent_;   // messages so far, by peer
   const std::byte* input_ = nullptr;  // the source of the only extent, or gathered_
-  std::vector<std::byte> gathered_;   // several sources in one piece
-  std::vector<std::byte> scratch_;
-  bool forwarded_ = false;    // the outcome comes from a survivor
-  Rank forwarder_;            // negative until it is known
-  bool header_read_ = false;  // of the forwarded outcome
+  ByteBuffer gathered_;               // several sources in one piece
+  ByteBuffer scratch_;
+  std::vector<const std::byte*> operands_;  // of a reduction
+  bool forwarded_ = false;                  // the outcome comes from a survivor
+  Rank forwarder_;                          // negative until it is known
+  bool header_read_ = false;                // of the forwarded outcome
   Step forwarded_outcome_ = Step::done;
   int forwarded_contributors_ = 0;
+  std::vector<std::byte> forwarded_signatures_;
 
   // The last outcome.
-  std::uint64_t retained_ = 0;
+  LastOutcome last_;
   Step outcome_ = Step::done;
   int contributors_ = 0;
   std::vector<Signature> retained_signatures_;
-  std::vector<std::byte> result_;
+  ByteBuffer result_;
 };
 
 }  // namespace hora::collectives

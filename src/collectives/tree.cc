@@ -1,4 +1,6 @@
 // Binomial tree: in each round everyone who has the data hands it to one who has not.
+#include <bit>
+
 #include "collectives/algorithms.h"
 
 namespace hora::collectives {
@@ -11,11 +13,13 @@ Schedule tree_broadcast(const Shape& shape) {
   const Region result{Buffer::result, 0, shape.count};
   ScheduleBuilder builder(shape, shape.count, 0);
   // The parent differs in the lowest set bit; the children in one of the bits below it.
-  int bit = 1;
-  while (bit < size && (distance & bit) == 0) bit *= 2;
-  if (distance != 0) builder.receive(rank_at(distance - bit), result);
-  for (int below = bit / 2; below >= 1; below /= 2)
-    if (distance + below < size) builder.send(rank_at(distance + below), distance == 0 ? input : result);
+  std::uint32_t round = 0;
+  for (int bit = static_cast<int>(std::bit_ceil(static_cast<unsigned>(size))) / 2; bit >= 1; bit /= 2) {
+    builder.begin_round(round++);
+    const int step = distance % (2 * bit);
+    if (step == bit) builder.receive(rank_at(distance - bit), result);
+    if (step == 0 && distance + bit < size) builder.send(rank_at(distance + bit), distance == 0 ? input : result);
+  }
   if (distance == 0) builder.copy(result, input);
   return std::move(builder).take();
 }

@@ -56,7 +56,7 @@ TEST_CASE("channels_do_not_disturb_each_other") {
   for (const Implementation& implementation : implementations())
     for (const int size : {2, 3, 5}) {
       INFO(implementation.name << ", " << size << " ranks");
-      const auto job = implementation.make(founding_view(size));
+      const auto job = implementation.make(founding_view(implementation, size));
       std::vector<std::array<Sequence, kChannelCount>> tensors(static_cast<std::size_t>(size));
       for (int rank = 0; rank < size; ++rank)
         for (int channel = 0; channel < kChannelCount; ++channel)
@@ -86,7 +86,7 @@ TEST_CASE("channels_do_not_disturb_each_other") {
 TEST_CASE("a_waiting_channel_does_not_hold_the_other_up") {
   for (const Implementation& implementation : implementations()) {
     INFO(implementation.name);
-    const auto job = implementation.make(founding_view(2));
+    const auto job = implementation.make(founding_view(implementation, 2));
     const Workload workload = {{Collective::allreduce, DataType::int32, ReduceOp::sum, Rank{0}, 5000}, false, false, 7};
     Tensors waiting(workload, 0, 2), late(workload, 1, 2);
     REQUIRE(job->group(0).start(waiting.operation(Channel::ordered, 1)) == Step::pending);

@@ -43,7 +43,7 @@ void add_placements(std::vector<Workload>& all, const Signature& signature, int 
 
 // Performs all workloads one after another on one thread for each rank, then checks what came out.
 void check_all(const Implementation& implementation, int size, const std::vector<Workload>& workloads) {
-  const auto job = implementation.make(founding_view(size));
+  const auto job = implementation.make(founding_view(implementation, size));
   std::vector<std::vector<std::unique_ptr<Tensors>>> tensors(static_cast<std::size_t>(size));
   std::vector<std::vector<Step>> steps(tensors.size());
   std::vector<std::vector<int>> contributors(tensors.size());

@@ -19,19 +19,28 @@ class Job {
   // As if that member's process had died just now. Its group is not called again. `lose_in_flight`: what it has sent
   // and nobody has received is lost with it, where that can happen.
   virtual void stop(int rank, bool lose_in_flight) = 0;
+  // The group of a newcomer, the last member of `view`, at which all others have ended the operations up to `done`. It
+  // counts as the next founding rank. Null where newcomers are not for the transport to receive.
+  virtual GroupTransport* join(const View& view, const Positions& done) {
+    return static_cast<void>(view), static_cast<void>(done), nullptr;
+  }
 };
 
 struct Implementation {
   const char* name;
   std::unique_ptr<Job> (*make)(const View& founding);
   int size_max;
+  // On which host a rank of a job of `size` ranks is.
+  std::uint64_t (*host_of)(int rank, int size);
 };
 
 std::span<const Implementation> implementations();
 
 // The founding view of a job of `size` ranks, with chunks so small that few bytes fill several.
 inline constexpr std::uint32_t kChunkBytes = 4096;
-View founding_view(int size);
+View founding_view(const Implementation& implementation, int size);
+// The member that has `rank` there.
+MemberId founding_member(int rank);
 // The view of epoch + 1 without the member that had `rank` in `view`.
 View view_without(const View& view, MemberId member);
 

@@ -1,13 +1,40 @@
 #include "implementation.h"
 #include "inproc_job.h"
 #include "shm_job.h"
+#include "tcp_job.h"
 
 namespace hora::conformance {
 namespace {
 
+std::uint64_t one_host(int, int) {
+  return 1;
+}
+std::uint64_t own_host(int rank, int) {
+  return 1 + static_cast<std::uint64_t>(rank);
+}
+// Two hosts, the second one with the odd rank: 2 + 2 of 4, 2 + 3 of 5.
+std::uint64_t half_host(int rank, int size) {
+  return rank < size / 2 ? 1 : 2;
+}
+// 1 + 3 of 4.
+std::uint64_t first_alone(int rank, int) {
+  return rank == 0 ? 1 : 2;
+}
+// Three hosts whose ranks are no neighbours.
+std::uint64_t in_turns(int rank, int) {
+  return 1 + static_cast<std::uint64_t>(rank % 3);
+}
+
 constexpr Implementation kImplementations[] = {
-    {"schedules over inproc", make_inproc_job, 7},
-    {"shm", make_shm_job, 7},
+    {"schedules over inproc", make_inproc_job, 7, one_host},
+    {"two levels in turns over inproc", make_inproc_job, 7, in_turns},
+    {"shm", make_shm_job, 7, one_host},
+    {"tcp on one host", make_tcp_job, 7, one_host},
+    {"tcp between hosts of one rank", make_tcp_job, 3, own_host},
+    {"tcp between two hosts", make_tcp_job, 5, half_host},
+    {"rings on one host", make_mixed_job, 4, one_host},
+    {"rings on two hosts and tcp between them", make_mixed_job, 5, half_host},
+    {"rings beside a rank alone and tcp to it", make_mixed_job, 4, first_alone},
 };
 
 }  // namespace
@@ -16,11 +43,15 @@ std::span<const Implementation> implementations() {
   return kImplementations;
 }
 
-View founding_view(int size) {
+MemberId founding_member(int rank) {
+  return MemberId{100 + static_cast<std::uint64_t>(rank)};
+}
+
+View founding_view(const Implementation& implementation, int size) {
   View view;
   view.epoch = Epoch{1};
   for (int rank = 0; rank < size; ++rank)
-    view.members.push_back({MemberId{100 + static_cast<std::uint64_t>(rank)}, 1, ""});
+    view.members.push_back({founding_member(rank), implementation.host_of(rank, size), ""});
   view.config.chunk_bytes = kChunkBytes;
   view.config.one_shot_bytes = kChunkBytes / 4;
   return view;

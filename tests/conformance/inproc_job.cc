@@ -13,19 +13,25 @@ constexpr std::size_t kLinkCapacity = 1;
 
 class InprocJob final : public Job {
  public:
-  explicit InprocJob(const View& founding) : founding_(founding), network_(kLinkCapacity) {
-    for (const Member& member : founding_.members)
+  explicit InprocJob(const View& founding) : members_(founding.members), network_(kLinkCapacity) {
+    for (const Member& member : members_)
       groups_.push_back(std::make_unique<collectives::ScheduleGroup>(
-          std::make_unique<inproc::InprocPair>(network_, member.id), member.id, founding_));
+          std::make_unique<inproc::InprocPair>(network_, member.id), member.id, founding));
   }
   GroupTransport& group(int rank) override { return *groups_[static_cast<std::size_t>(rank)]; }
   void stop(int rank, bool lose_in_flight) override {
-    network_.drop(founding_.members[static_cast<std::size_t>(rank)].id,
+    network_.drop(members_[static_cast<std::size_t>(rank)].id,
                   lose_in_flight ? inproc::InFlight::lost : inproc::InFlight::kept);
+  }
+  GroupTransport* join(const View& view, const Positions& done) override {
+    const Member& newcomer = members_.emplace_back(view.members.back());
+    groups_.push_back(std::make_unique<collectives::ScheduleGroup>(
+        std::make_unique<inproc::InprocPair>(network_, newcomer.id), newcomer.id, view, done));
+    return groups_.back().get();
   }
 
  private:
-  const View founding_;
+  std::vector<Member> members_;  // by founding rank
   inproc::InprocNetwork network_;
   std::vector<std::unique_ptr<collectives::ScheduleGroup>> groups_;
 };

@@ -25,7 +25,7 @@ std::vector<Signature> deviations() {
 
 TEST_CASE("a_mismatch_is_the_same_on_every_rank_and_harmless") {
   for (const Implementation& implementation : implementations()) {
-    const auto job = implementation.make(founding_view(kSize));
+    const auto job = implementation.make(founding_view(implementation, kSize));
     std::uint64_t sequence = 1;
     for (const Signature& deviation : deviations())
       for (int deviant = 0; deviant < kSize; ++deviant) {
@@ -64,7 +64,7 @@ TEST_CASE("a_mismatch_is_the_same_on_every_rank_and_harmless") {
 TEST_CASE("who_has_not_started_is_missing") {
   for (const Implementation& implementation : implementations()) {
     INFO(implementation.name);
-    const auto job = implementation.make(founding_view(kSize));
+    const auto job = implementation.make(founding_view(implementation, kSize));
     const Workload workload{kAgreed, false, false, 1};
     std::vector<std::unique_ptr<Tensors>> tensors;
     for (int rank = 0; rank < kSize; ++rank) tensors.push_back(std::make_unique<Tensors>(workload, rank, kSize));

@@ -14,7 +14,7 @@ namespace {
 constexpr int kPatience = 20'000;
 
 MemberId id_of(int founding_rank) {
-  return founding_view(founding_rank + 1).members.back().id;
+  return founding_member(founding_rank);
 }
 int founding_rank_of(MemberId id) {
   return static_cast<int>(id.value - id_of(0).value);
@@ -112,8 +112,8 @@ void RecoveryWorld::Player::end(std::size_t channel, const Task& task, Outcome::
 
 RecoveryWorld::RecoveryWorld(const Implementation& implementation, int size,
                              std::array<std::vector<Task>, kChannelCount> tasks, std::uint64_t seed)
-    : tasks_(std::move(tasks)), random_(seed), job_(implementation.make(founding_view(size))) {
-  views_.push_back(founding_view(size));
+    : tasks_(std::move(tasks)), random_(seed), job_(implementation.make(founding_view(implementation, size))) {
+  views_.push_back(founding_view(implementation, size));
   for (int rank = 0; rank < size; ++rank) {
     Player& player = *players_.emplace_back(std::make_unique<Player>());
     player.founding_rank = rank;

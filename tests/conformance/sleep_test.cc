@@ -21,7 +21,7 @@ TEST_CASE("a_sleeping_rank_wakes_when_a_peer_moves") {
   for (const Implementation& implementation : implementations())
     for (const int size : {2, 4}) {
       INFO(implementation.name << ", " << size << " ranks");
-      const auto job = implementation.make(founding_view(size));
+      const auto job = implementation.make(founding_view(implementation, size));
       std::vector<std::vector<std::unique_ptr<Tensors>>> tensors(static_cast<std::size_t>(size));
       const auto workload_at = [](std::size_t i) {
         const std::uint64_t count = i % 3 == 0 ? kChunkBytes + 5 : i;
@@ -50,7 +50,7 @@ TEST_CASE("a_sleeping_rank_wakes_when_a_peer_moves") {
 TEST_CASE("a_change_of_the_wake_word_ends_sleep") {
   for (const Implementation& implementation : implementations()) {
     INFO(implementation.name);
-    const auto job = implementation.make(founding_view(2));
+    const auto job = implementation.make(founding_view(implementation, 2));
     GroupTransport& group = job->group(0);
     REQUIRE(group.start({Channel::ordered, 1, {}, {}}) == Step::pending);
     std::atomic<std::uint32_t> word{0};
@@ -76,7 +76,7 @@ TEST_CASE("a_change_of_the_wake_word_ends_sleep") {
 TEST_CASE("sleep_ends_at_its_timeout") {
   for (const Implementation& implementation : implementations()) {
     INFO(implementation.name);
-    const auto job = implementation.make(founding_view(2));
+    const auto job = implementation.make(founding_view(implementation, 2));
     GroupTransport& group = job->group(0);
     REQUIRE(group.start({Channel::ordered, 1, {}, {}}) == Step::pending);
     const std::atomic<std::uint32_t> word{0};

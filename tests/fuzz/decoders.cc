@@ -48,7 +48,7 @@ Verdict check_record(std::span<const std::byte> message) {
 constexpr Decoder kDecoders[] = {
     {'O', "forwarded outcome",
      check<collectives::decode_outcome_header, [](auto& m) { return collectives::encode(m); }>},
-    {'S', "retained sequences", check<collectives::decode_retained, [](auto& m) { return collectives::encode(m); }>},
+    {'S', "last outcomes", check<collectives::decode_last_outcomes, [](auto& m) { return collectives::encode(m); }>},
     {'R', "reports", check<recovery::decode_reports, recovery::encode_reports>},
     {'V', "verdicts", check<recovery::decode_verdicts, recovery::encode_verdicts>},
     {'M', "membership", check<elastic::decode_message, elastic::encode_message>},

@@ -99,11 +99,15 @@ void InprocPair::enter(const View& view) {
 }
 
 bool InprocPair::try_send(Rank to, const Tag& tag, std::span<const std::byte> data) {
-  return network_.send({self_, member(to), tag.channel}, tag, data);
+  const bool taken = network_.send({self_, member(to), tag.channel}, tag, data);
+  if (taken) ++moves_;
+  return taken;
 }
 
 Result<bool> InprocPair::try_receive(Rank from, const Tag& tag, std::span<std::byte> data) {
-  return network_.receive({member(from), self_, tag.channel}, tag, data);
+  auto received = network_.receive({member(from), self_, tag.channel}, tag, data);
+  if (received.ok() && received.value()) ++moves_;
+  return received;
 }
 
 void InprocPair::begin_sleep() {

@@ -12,11 +12,36 @@ namespace {
 
 constexpr int kSizeMax = 17;
 
-std::vector<Schedule> schedules_of(const Algorithm& algorithm, int size, std::uint64_t count, Rank root) {
+std::vector<Schedule> schedules_of(const Algorithm& algorithm, int size, std::uint64_t count, Rank root,
+                                   std::span<const int> hosts = {}) {
   std::vector<Schedule> schedules;
-  for (int rank = 0; rank < size; ++rank) schedules.push_back(algorithm.generate({Rank{rank}, size, count, root}));
+  for (int rank = 0; rank < size; ++rank)
+    schedules.push_back(algorithm.generate({Rank{rank}, size, count, root, hosts}));
   return schedules;
 }
+
+std::vector<Plan> plans_of(const Algorithm& algorithm, int size, std::uint64_t count, Rank root,
+                           std::span<const int> hosts, std::uint64_t segment_count) {
+  std::vector<Plan> plans;
+  for (int rank = 0; rank < size; ++rank)
+    plans.push_back(make_plan(algorithm, {Rank{rank}, size, count, root, hosts}, segment_count));
+  return plans;
+}
+
+// By rank: hosts of one rank and of several, even and not, and ranks of a host that are no neighbours.
+const std::vector<std::vector<int>> kTopologies = {
+    {0},
+    {0, 0},
+    {0, 1},
+    {0, 1, 1, 1},
+    {0, 0, 1, 1},
+    {0, 1, 0, 1, 0},
+    {0, 0, 0, 1, 1, 2},
+    {0, 0, 1, 1, 2, 2, 3, 3},
+    {0, 1, 2, 3, 4, 5, 6, 7, 8, 8},
+    {0, 0, 0, 0, 0, 1, 1},
+    {0, 1, 1, 2, 2, 2, 3, 4, 5, 6, 7, 8, 9, 9},
+};
 
 std::string fault_of(const Algorithm& algorithm, int size, std::uint64_t count, Rank root) {
   return find_fault(algorithm.kind, schedules_of(algorithm, size, count, root), count, root);
@@ -42,14 +67,52 @@ TEST_CASE("every_algorithm_is_sound_for_every_size_and_count") {
   }
 }
 
+TEST_CASE("every_plan_is_sound_over_links_that_hold_nothing") {
+  for (const Algorithm& algorithm : algorithms())
+    for (const std::vector<int>& hosts : kTopologies) {
+      const int size = static_cast<int>(hosts.size());
+      for (const std::uint64_t count : {0, 1, 7, 40, 101})
+        for (const std::uint64_t segment_count : {1, 3, 10, 1000})
+          for (int root = 0; root < (algorithm.kind == Collective::broadcast ? size : 1); ++root) {
+            INFO(to_string(algorithm.kind)
+                 << " " << algorithm.name << " on " << Catch::Detail::stringify(hosts) << ", root " << root
+                 << ", count " << count << " in segments of " << segment_count);
+            const auto plans = plans_of(algorithm, size, count, Rank{root}, hosts, segment_count);
+            CHECK(find_fault(algorithm.kind, plans, count, Rank{root}) == "");
+          }
+    }
+}
+
+// What travels between hosts is what must: each host's share of the others, not each rank's.
+TEST_CASE("two_levels_send_no_more_between_hosts_than_one_rank_of_each_would") {
+  constexpr std::uint64_t kCount = 1200;
+  const std::vector<int> hosts = {0, 0, 0, 1, 1, 1};
+  std::uint64_t between = 0;
+  for (int rank = 0; rank < 6; ++rank) {
+    const Schedule schedule = two_level_allreduce({Rank{rank}, 6, kCount, Rank{0}, hosts});
+    std::uint64_t sent = 0;
+    for (const Move& move : schedule.moves)
+      if (move.action == Action::send &&
+          hosts[static_cast<std::size_t>(move.peer.value)] != hosts[static_cast<std::size_t>(rank)])
+        sent += schedule.sources_of(move)[0].count;
+    CHECK(sent == kCount / 3);  // its own slice
+    between += sent;
+  }
+  CHECK(between == 2 * kCount);
+}
+
 TEST_CASE("the_chosen_algorithm_exists_and_depends_on_size_and_bytes") {
   std::set<std::string> chosen;
   for (int kind = 0; kind < kCollectiveCount; ++kind)
     for (const int size : {1, 2, 3, 8, 9, 64})
       for (const std::uint64_t bytes : {0ULL, 1ULL, 8192ULL, 8193ULL, 1ULL << 20, 1ULL << 30}) {
-        const Algorithm& algorithm = select(static_cast<Collective>(kind), size, bytes);
-        REQUIRE(algorithm.kind == static_cast<Collective>(kind));
-        chosen.insert(std::string(to_string(algorithm.kind)) + " " + algorithm.name);
+        std::vector<int> pairs;  // two ranks on each host
+        for (int rank = 0; rank < size; ++rank) pairs.push_back(rank / 2);
+        for (const std::span<const int> hosts : {std::span<const int>(), std::span<const int>(pairs)}) {
+          const Algorithm& algorithm = select(static_cast<Collective>(kind), size, hosts, bytes);
+          REQUIRE(algorithm.kind == static_cast<Collective>(kind));
+          chosen.insert(std::string(to_string(algorithm.kind)) + " " + algorithm.name);
+        }
       }
   CHECK(chosen.size() == algorithms().size());
 }
@@ -104,6 +167,19 @@ TEST_CASE("the_validator_finds_faults") {
     std::vector<Schedule> direct = schedules_of(named(Collective::allreduce, "direct"), 3, 9, Rank{0});
     std::swap(direct[1].sources[direct[1].sources.size() - 1], direct[1].sources[direct[1].sources.size() - 2]);
     CHECK_THAT(find_fault(Collective::allreduce, direct, 9, Rank{0}), Catch::Contains("another order"));
+  }
+  SECTION("a plan whose rounds are not the other's") {
+    std::vector<Plan> plans = plans_of(ring, 3, 90, Rank{0}, {}, 9);
+    REQUIRE(find_fault(Collective::allreduce, plans, 90, Rank{0}) == "");
+    const std::vector<Plan> cut_otherwise = plans_of(ring, 3, 90, Rank{0}, {}, 10);
+    plans[1] = cut_otherwise[1];
+    CHECK(find_fault(Collective::allreduce, plans, 90, Rank{0}) != "");
+  }
+  SECTION("transfers of a round that disturb each other") {
+    std::vector<Plan> plans = plans_of(ring, 3, 9, Rank{0}, {}, 9);
+    for (Move& move : plans[1].schedule.moves)
+      if (move.action == Action::receive) move.target.buffer = Buffer::result;
+    CHECK(find_fault(Collective::allreduce, plans, 9, Rank{0}) != "");
   }
   SECTION("an input counted twice") {
     schedules[1].sources[find(Action::reduce).first_source] =

@@ -79,11 +79,14 @@ class Validator {
       if (states_[index(rank)].next < schedule(rank).moves.size()) fail(rank, "waits for ever");
     for (const auto& [link, message] : links_)
       if (fault_.empty() && message) fail(link.first, "sends a message that nobody receives");
+    return finish();
+  }
+
+ protected:
+  std::string finish() {
     for (int rank = 0; rank < size_ && fault_.empty(); ++rank) check_result(rank);
     return fault_;
   }
-
- private:
   struct Message {
     std::uint32_t number;
     std::vector<Value> values;
@@ -219,7 +222,136 @@ class Validator {
   std::string fault_;
 };
 
+std::vector<Schedule> schedules_of(const std::vector<Plan>& plans) {
+  std::vector<Schedule> schedules;
+  for (const Plan& plan : plans) schedules.push_back(plan.schedule);
+  return schedules;
+}
+
+class PlanValidator : private Validator {
+ public:
+  PlanValidator(Collective kind, const std::vector<Plan>& plans, const std::vector<Schedule>& schedules,
+                std::uint64_t count, Rank root)
+      : Validator(kind, schedules, count, root), plans_(plans), players_(plans.size()) {
+    for (std::size_t rank = 0; rank < plans.size(); ++rank) {
+      Player& player = players_[rank];
+      for (std::size_t lane = 0; lane < plans[rank].lanes; ++lane) player.cursors.push_back({lane, 0, {}});
+      player.sent.assign(plans.size(), 0);
+    }
+  }
+
+  std::string run() {
+    for (int rank = 0; rank < size_; ++rank)
+      if (plans_[index(rank)].segments.size() != plans_[0].segments.size())
+        return fmt::format("rank {} has another number of segments", rank);
+    for (bool moved = true; moved && fault_.empty();) {
+      moved = false;
+      for (int rank = 0; rank < size_; ++rank)
+        for (std::size_t lane = 0; lane < players_[index(rank)].cursors.size() && fault_.empty(); ++lane)
+          moved |= advance(rank, players_[index(rank)].cursors[lane]);
+    }
+    for (int rank = 0; rank < size_ && fault_.empty(); ++rank)
+      for (Cursor& cursor : players_[index(rank)].cursors)
+        if (stage_at(rank, cursor) != nullptr) return fail(rank, "waits for ever"), fault_;
+    return finish();
+  }
+
+ private:
+  struct Cursor {
+    std::size_t segment;
+    std::uint32_t stage;
+    std::vector<bool> made;  // transfers of the stage; empty: not begun
+  };
+  struct Player {
+    std::vector<Cursor> cursors;
+    std::vector<std::uint32_t> sent;  // messages, by peer
+  };
+
+  // The stage that a lane is in; null at its end.
+  const Stage* stage_at(int rank, Cursor& cursor) const {
+    const Plan& plan = plans_[index(rank)];
+    while (cursor.segment < plan.segments.size() && cursor.stage >= plan.segments[cursor.segment].stages)
+      cursor = {cursor.segment + plan.lanes, 0, {}};
+    if (cursor.segment >= plan.segments.size()) return nullptr;
+    return &plan.stages[plan.segments[cursor.segment].first_stage + cursor.stage];
+  }
+
+  // Makes a send of the stage together with its receive, or ends the stage. True when something was done.
+  bool advance(int rank, Cursor& cursor) {
+    const Plan& plan = plans_[index(rank)];
+    const Stage* stage = stage_at(rank, cursor);
+    if (stage == nullptr) return false;
+    if (!check_transfers(rank, *stage)) return false;
+    cursor.made.resize(stage->transfers);
+    for (std::size_t i = 0; i < stage->transfers; ++i)
+      if (!cursor.made[i] && move_at(rank, *stage, i).action == Action::send && deliver(rank, move_at(rank, *stage, i)))
+        return cursor.made[i] = true;
+    if (std::ranges::find(cursor.made, false) != cursor.made.end()) return false;
+    for (std::size_t i = stage->transfers; i < stage->moves; ++i) {
+      const Move& move = move_at(rank, *stage, i);
+      const auto sources = plan.schedule.sources_of(move);
+      if (!(move.action == Action::reduce ? reduce(rank, move, sources) : copy(rank, move, sources))) return false;
+    }
+    ++cursor.stage;
+    cursor.made.clear();
+    return true;
+  }
+
+  // Hands the message over where the other side waits for it at this very moment.
+  bool deliver(int rank, const Move& message) {
+    const int peer = message.peer.value;
+    if (peer < 0 || peer >= size_ || peer == rank) return fail(rank, "sends to nobody"), false;
+    if (players_[index(rank)].sent[index(peer)] != message.message) return false;
+    for (Cursor& cursor : players_[index(peer)].cursors) {
+      const Stage* stage = stage_at(peer, cursor);
+      if (stage == nullptr) continue;
+      cursor.made.resize(stage->transfers);
+      for (std::size_t i = 0; i < stage->transfers; ++i) {
+        const Move& wanted = move_at(peer, *stage, i);
+        if (cursor.made[i] || wanted.action != Action::receive || wanted.peer.value != rank ||
+            wanted.message != message.message)
+          continue;
+        if (!send(rank, message, plans_[index(rank)].schedule.sources_of(message)) || !receive(peer, wanted))
+          return false;
+        ++players_[index(rank)].sent[index(peer)];
+        return cursor.made[i] = true;
+      }
+    }
+    return false;
+  }
+
+  bool check_transfers(int rank, const Stage& stage) {
+    const auto touched = [&](const Move& move) {
+      return move.action == Action::receive ? move.target : plans_[index(rank)].schedule.sources_of(move)[0];
+    };
+    for (std::size_t i = 0; i < stage.transfers; ++i) {
+      const Move& writer = move_at(rank, stage, i);
+      if (writer.action != Action::receive) continue;
+      for (std::size_t j = 0; j < stage.transfers; ++j) {
+        const Region other = touched(move_at(rank, stage, j));
+        if (i != j && other.buffer == writer.target.buffer &&
+            other.offset < writer.target.offset + writer.target.count &&
+            writer.target.offset < other.offset + other.count)
+          return fail(rank, "writes what another transfer of the round touches"), false;
+      }
+    }
+    return true;
+  }
+
+  [[nodiscard]] const Move& move_at(int rank, const Stage& stage, std::size_t i) const {
+    return plans_[index(rank)].schedule.moves[stage.first_move + i];
+  }
+
+  const std::vector<Plan>& plans_;
+  std::vector<Player> players_;
+};
+
 }  // namespace
+
+std::string find_fault(Collective kind, const std::vector<Plan>& plans, std::uint64_t count, Rank root) {
+  const std::vector<Schedule> schedules = schedules_of(plans);
+  return PlanValidator(kind, plans, schedules, count, root).run();
+}
 
 std::string find_fault(Collective kind, const std::vector<Schedule>& schedules, std::uint64_t count, Rank root) {
   return Validator(kind, schedules, count, root).run();

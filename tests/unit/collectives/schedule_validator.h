@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "collectives/pipeline.h"
 #include "collectives/schedule.h"
 #include "hora/types.hpp"
 
@@ -15,5 +16,9 @@ namespace hora::collectives {
 //  - every element of the result contains exactly the inputs it should, each once, in the same order on every rank, so
 //    that the bits are equal, and an average is divided once.
 std::string find_fault(Collective kind, const std::vector<Schedule>& schedules, std::uint64_t count, Rank root);
+
+// The same for plans, played as they are: lanes beside each other, over links that hold nothing. Checks besides that
+// no transfer of a stage touches what another one of it writes.
+std::string find_fault(Collective kind, const std::vector<Plan>& plans, std::uint64_t count, Rank root);
 
 }  // namespace hora::collectives
