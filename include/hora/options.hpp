@@ -34,9 +34,9 @@ struct Options {
   std::string socket_interface;
   std::uint16_t port_first = 0;  // HORA_PORT_RANGE, "first-last": where this rank may listen; 0: any port
   std::uint16_t port_last = 0;
-  bool join = false;          // HORA_JOIN: this process joins a running job; it is in no founding view
-  std::string launch_token;   // HORA_LAUNCH_TOKEN: by which the launcher learns the member id of a process it started
-  bool kill_suspects = false;             // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
+  bool join = false;           // HORA_JOIN: this process joins a running job; it is in no founding view
+  std::string launch_token;    // HORA_LAUNCH_TOKEN: by which the launcher learns the member id of a process it started
+  bool kill_suspects = false;  // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
 
   // The values of the environment over the defaults; without HORA_RANK a job of one. Sizes take K, M and G. A value
   // that is out of range is an error that names the variable; an unknown HORA_ name is a warning that names the nearest
