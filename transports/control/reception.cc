@@ -17,7 +17,7 @@ namespace {
 // A stranger that connects and says nothing is dropped after this long. One of ours that was merely slow dials again.
 constexpr Duration kHandshakeTime = std::chrono::seconds(5);
 constexpr Duration kListenAgainTime = std::chrono::milliseconds(100);
-constexpr std::size_t kStrangersMax = 128;
+constexpr std::size_t kStrangersMax = 64;
 constexpr std::size_t kAssembliesMax = 256;
 
 }  // namespace

@@ -63,9 +63,9 @@ TEST_CASE("a_pattern_that_leaves_nothing_is_an_error_that_names_what_there_is") 
 TEST_CASE("this_machine_has_loopback_and_no_link_local_address") {
   const auto addresses = interface_addresses();
   REQUIRE(addresses.ok());
-  CHECK(std::any_of(addresses->begin(), addresses->end(),
+  CHECK(std::any_of(addresses.value().begin(), addresses.value().end(),
                     [](const InterfaceAddress& one) { return one.host == "127.0.0.1" && one.loopback; }));
-  CHECK(std::none_of(addresses->begin(), addresses->end(),
+  CHECK(std::none_of(addresses.value().begin(), addresses.value().end(),
                      [](const InterfaceAddress& one) { return one.host.starts_with("fe80"); }));
 }
 

@@ -16,19 +16,21 @@ Handshake::Nonce nonce(int seed) {
 }
 
 HandshakeIdentity identity(std::uint64_t member) {
-  return {"control", "job", MemberId{member}, Epoch{1}};
+  return {"control", "job", MemberId{member}};
 }
 
 // Carries messages between the two until one of them refuses or both are done.
 Status shake(Handshake& dialer, Handshake& listener) {
   wire::Bytes frame = dialer.hello();
-  bool dialer_done = false;
   for (int turn = 0; turn < 6; ++turn) {
     Handshake& reader = turn % 2 == 0 ? listener : dialer;
     auto reply = reader.on_frame(frame);
     if (!reply.ok()) return reply.status();
-    if (turn % 2 == 1) dialer_done = reply->done;
-    if (reply->done && turn % 2 == 0) return dialer_done ? Status() : Status(StatusCode::internal, "done too early");
+    if (reply->done && turn % 2 == 1) return {StatusCode::internal, "the dialer did not wait to be welcome"};
+    if (reply->done) {
+      const auto last = dialer.on_frame(Handshake::welcome());
+      return last.ok() && last.value().done ? Status() : Status(StatusCode::internal, "welcome was not the end");
+    }
     frame = std::move(reply->frame);
   }
   return {StatusCode::internal, "it did not end"};
@@ -49,13 +51,13 @@ TEST_CASE("handshake refuses what differs and names it") {
     secret = "another", expected = "HORA_SECRET", also = "secret";
   }
   SECTION("version") {
-    other.version = 2, expected = "version 1", also = "version 2";
+    other.version = 3, expected = "version 2", also = "version 3";
   }
   SECTION("job") {
     other.job = "theirs", expected = "\"job\"", also = "\"theirs\"";
   }
-  SECTION("epoch") {
-    other.epoch = Epoch{4}, expected = "epoch 1", also = "epoch 4";
+  SECTION("member") {
+    other.expected = MemberId{9}, expected = "0000000000000008", also = "0000000000000009";
   }
   SECTION("purpose") {
     other.purpose = "store", expected = "store connection", also = "control socket";
@@ -69,6 +71,32 @@ TEST_CASE("handshake refuses what differs and names it") {
   auto told = dialer.on_frame(Handshake::refusal(status));
   REQUIRE_FALSE(told.ok());
   CHECK_THAT(std::string(told.status().message()), Contains(expected));
+}
+
+TEST_CASE("a listener for control takes data and state, and says which connection it took") {
+  HandshakeIdentity data = identity(7);
+  data.purpose = "data";
+  data.link = 5;
+  data.index = 3;
+  Handshake dialer(Role::dialer, data, "secret", nonce(1));
+  Handshake listener(Role::listener, identity(8), "secret", nonce(2));
+  REQUIRE(shake(dialer, listener).ok());
+  CHECK(listener.peer().purpose == "data");
+  CHECK(listener.peer().link == 5);
+  CHECK(dialer.peer().index == 3);
+  Handshake strict(Role::listener, {"store", "job", MemberId{8}}, "secret", nonce(2));
+  CHECK_FALSE(strict.on_frame(dialer.hello()).ok());
+}
+
+TEST_CASE("a listener may refuse until it has welcomed the dialer") {
+  Handshake dialer(Role::dialer, identity(7), "secret", nonce(1));
+  Handshake listener(Role::listener, identity(8), "secret", nonce(2));
+  auto hello = listener.on_frame(dialer.hello());
+  auto proof = listener.on_frame(dialer.on_frame(hello->frame)->frame);
+  auto accept = dialer.on_frame(proof->frame);
+  REQUIRE(listener.on_frame(accept->frame)->done);
+  const auto told = dialer.on_frame(Handshake::refusal({StatusCode::mismatch, "no room"}));
+  CHECK_THAT(std::string(told.status().message()), Contains("no room"));
 }
 
 TEST_CASE("handshake does not accept its own proof reflected") {

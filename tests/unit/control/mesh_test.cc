@@ -1,136 +1,14 @@
-#include "transports/control/mesh.h"
-
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
-#include <atomic>
-#include <catch2/catch.hpp>
-#include <functional>
-#include <map>
-#include <thread>
-
-#include "base/socket_address.h"
-#include "interfaces/system_clock.h"
+#include "circle.h"
 
 namespace hora::control {
 namespace {
 
-using std::chrono_literals::operator""ms;
-using std::chrono_literals::operator""s;
 using Catch::Contains;
-
-// Time that a test can move forward.
-class ShiftedClock : public Clock {
- public:
-  [[nodiscard]] TimePoint now() const override { return SystemClock().now() + Duration(shift_.load()); }
-  void shift(Duration by) { shift_ += by.count(); }
-
- private:
-  std::atomic<Duration::rep> shift_{0};
-};
-
-wire::Bytes text(const std::string& value) {
-  const auto raw = std::as_bytes(std::span(value));
-  return {raw.begin(), raw.end()};
-}
-
-struct Recorder : LoopHandler {
-  void on_message(MemberId from, std::span<const std::byte> message) override {
-    messages.emplace_back(from, wire::Bytes(message.begin(), message.end()));
-  }
-  void on_link_down(MemberId peer) override { downs.push_back(peer); }
-  void on_readable(int fd) override {
-    readable.push_back(fd);
-    if (mesh != nullptr) mesh->unwatch(fd);
-  }
-  Mesh* mesh = nullptr;
-  std::vector<std::pair<MemberId, wire::Bytes>> messages;
-  std::vector<MemberId> downs;
-  std::vector<int> readable;
-};
-
-// N meshes of one job in this process, not connected yet.
-struct Circle {
-  explicit Circle(int size) {
-    static std::atomic<std::uint64_t> next_id{1};
-    const std::uint64_t run = static_cast<std::uint64_t>(::getpid()) << 32;
-    view.epoch = Epoch{1};
-    for (int rank = 0; rank < size; ++rank) {
-      const MemberId id{run | next_id++};
-      auto mesh = Mesh::listen({id, "job", "secret"}, clock, log);
-      REQUIRE(mesh.ok());
-      view.members.push_back({id, 1, (*mesh)->address()});
-      meshes.push_back(std::move(*mesh));
-    }
-    links.resize(meshes.size());
-  }
-
-  Status connect(std::size_t rank, Duration patience, int segment = -1) {
-    auto made = meshes[rank]->connect_all(view, Rank{static_cast<std::int32_t>(rank)}, segment, clock.now() + patience);
-    if (!made.ok()) return made.status();
-    links[rank] = std::move(*made);
-    return {};
-  }
-
-  void connect_all() {
-    std::vector<Status> outcomes(meshes.size());
-    std::vector<std::thread> threads;
-    for (std::size_t rank = 0; rank < meshes.size(); ++rank)
-      threads.emplace_back([&, rank] { outcomes[rank] = connect(rank, 20s); });
-    for (auto& thread : threads) thread.join();
-    for (const Status& status : outcomes) REQUIRE(status.to_string() == "ok");
-  }
-
-  // Runs the loop of `rank` until `condition`, at most 10 s.
-  bool run_until(std::size_t rank, Recorder& recorder, const std::function<bool()>& condition) {
-    const TimePoint deadline = clock.now() + 10s;
-    while (!condition()) {
-      if (clock.now() >= deadline) return false;
-      meshes[rank]->run_once(deadline, recorder);
-    }
-    return true;
-  }
-
-  [[nodiscard]] MemberId id(std::size_t rank) const { return view.members[rank].id; }
-
-  ShiftedClock clock;
-  Log log{LogLevel::error, "test"};
-  View view;
-  std::vector<std::unique_ptr<Mesh>> meshes;
-  std::vector<std::vector<PeerLink>> links;
-};
-
-UniqueFd dial_now(const std::string& address) {
-  auto socket = dial(address);
-  REQUIRE(socket.ok());
-  return std::move(*socket);
-}
-
-bool readable_within_10s(int fd) {
-  pollfd polled{fd, POLLIN, 0};
-  return ::poll(&polled, 1, 10'000) == 1;
-}
-
-Status finish(HandshakingSocket& socket) {
-  for (;;) {
-    Status status = socket.advance();
-    if (status.code() != StatusCode::try_again) return status;
-    if (!readable_within_10s(socket.fd())) return {StatusCode::timed_out, "the other end is silent"};
-  }
-}
-
-bool closed_within_10s(int fd) {
-  char byte;
-  while (readable_within_10s(fd)) {
-    const ssize_t got = ::recv(fd, &byte, 1, 0);
-    if (got == 0 || (got < 0 && errno != EAGAIN)) return true;
-  }
-  return false;
-}
 
 TEST_CASE("mesh connects every pair and passes segments and processes") {
   Circle circle(3);
@@ -278,11 +156,12 @@ TEST_CASE("mesh fails at once when a rank that should listen is gone") {
   CHECK_THAT(std::string(status.message()), Contains("rank 0"));
 }
 
-TEST_CASE("mesh refuses members that cannot share memory") {
-  Circle circle(2);
-  circle.view.members[1].host = 2;
-  const Status status = circle.connect(0, 20s);
+TEST_CASE("mesh names the member of another host that listens for its own host only") {
+  Circle circle(Shape{{1, 2}, Transport::mixed, 1, ""});
+  CHECK(circle.meshes[0]->address().empty());
+  const Status status = circle.connect(1, 20s);
   CHECK(status.code() == StatusCode::unsupported);
+  CHECK_THAT(std::string(status.message()), Contains("rank 0") && Contains("HORA_STORE"));
 }
 
 TEST_CASE("mesh refuses strangers and disturbs nobody") {
@@ -290,20 +169,20 @@ TEST_CASE("mesh refuses strangers and disturbs nobody") {
   Status outcome;
   std::thread rank0([&] { outcome = circle.connect(0, 20s); });
 
-  HandshakeIdentity identity{"control", "job", circle.id(1), Epoch{1}};
+  HandshakeIdentity identity{"control", "job", circle.id(1)};
   std::string secret = "secret", expected;
   bool garbage = false, silent = false;
   SECTION("wrong secret") {
     secret = "guess", expected = "secret";
   }
   SECTION("wrong version") {
-    identity.version = 9, expected = "protocol version 1 met protocol version 9";
+    identity.version = 9, expected = "protocol version 2 met protocol version 9";
   }
   SECTION("wrong job") {
     identity.job = "other", expected = "job \"job\" met job \"other\"";
   }
-  SECTION("not a member") {
-    identity.member = MemberId{3}, expected = "";
+  SECTION("a rank that is dialed and never dials") {
+    identity.member = circle.id(0), expected = "refused";
   }
   SECTION("garbage") {
     garbage = true;
@@ -312,7 +191,7 @@ TEST_CASE("mesh refuses strangers and disturbs nobody") {
     silent = true;
   }
 
-  UniqueFd socket = dial_now(circle.view.members[0].address);
+  UniqueFd socket = dial_now(local_address_of(circle.id(0)));
   if (garbage) {
     const std::string noise(5000, '\xff');
     REQUIRE(::send(socket.get(), noise.data(), noise.size(), MSG_NOSIGNAL) == 5000);
@@ -332,14 +211,14 @@ TEST_CASE("mesh refuses a second connection of a member") {
   Circle circle(3);
   Status outcome;
   std::thread rank0([&] { outcome = circle.connect(0, 20s); });
-  const HandshakeIdentity identity{"control", "job", circle.id(1), Epoch{1}};
-  HandshakingSocket first(dial_now(circle.view.members[0].address), Handshake::Role::dialer, identity, "secret");
+  const HandshakeIdentity identity{"control", "job", circle.id(1)};
+  HandshakingSocket first(dial_now(local_address_of(circle.id(0))), Handshake::Role::dialer, identity, "secret");
   REQUIRE(finish(first).ok());
-  HandshakingSocket second(dial_now(circle.view.members[0].address), Handshake::Role::dialer, identity, "secret");
+  HandshakingSocket second(dial_now(local_address_of(circle.id(0))), Handshake::Role::dialer, identity, "secret");
   (void)finish(second);
   CHECK(closed_within_10s(second.fd()));
-  HandshakingSocket last(dial_now(circle.view.members[0].address), Handshake::Role::dialer,
-                         {"control", "job", circle.id(2), Epoch{1}}, "secret");
+  HandshakingSocket last(dial_now(local_address_of(circle.id(0))), Handshake::Role::dialer,
+                         {"control", "job", circle.id(2)}, "secret");
   CHECK(finish(last).ok());
   rank0.join();
   CHECK(outcome.to_string() == "ok");
@@ -348,13 +227,13 @@ TEST_CASE("mesh refuses a second connection of a member") {
 TEST_CASE("mesh drops a dialer that never finishes its handshake") {
   Circle circle(2);
   std::thread rank0([&] { CHECK(circle.connect(0, 20s).ok()); });
-  const UniqueFd silent = dial_now(circle.view.members[0].address);
+  const UniqueFd silent = dial_now(local_address_of(circle.id(0)));
   // Its answer to garbage shows that the silent one, who came first, has been accepted.
-  const UniqueFd noisy = dial_now(circle.view.members[0].address);
+  const UniqueFd noisy = dial_now(local_address_of(circle.id(0)));
   REQUIRE(::send(noisy.get(), "\xff\xff\xff\xff", 4, MSG_NOSIGNAL) == 4);
   REQUIRE(closed_within_10s(noisy.get()));
   circle.clock.shift(6s);
-  const UniqueFd poke = dial_now(circle.view.members[0].address);
+  const UniqueFd poke = dial_now(local_address_of(circle.id(0)));
   CHECK(closed_within_10s(silent.get()));
   CHECK(circle.connect(1, 20s).ok());
   rank0.join();

@@ -1,0 +1,157 @@
+// Members in two network namespaces, as if on two hosts: which address they publish, and that it connects them.
+#include <fcntl.h>
+#include <sched.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+
+#include "base/network_interface.h"
+#include "circle.h"
+#include "elastic/store/store_client.h"
+#include "elastic/store/store_server.h"
+#include "engine/bootstrap.h"
+
+namespace hora::control {
+namespace {
+
+using Catch::Contains;
+
+void skip(const std::string& reason) {
+  std::printf("SKIPPED: %s\n", reason.c_str());
+}
+
+bool run(const std::string& command) {
+  return std::system((command + " >/dev/null 2>&1").c_str()) == 0;
+}
+
+// Two namespaces with one cable between them. They end with the object.
+class TwoHosts {
+ public:
+  TwoHosts() : name_("hora-" + entropy_hex(4)) {
+    made_ = run("ip netns add " + host(0)) && run("ip netns add " + host(1)) &&
+            run("ip link add hora0 netns " + host(0) + " type veth peer name hora1 netns " + host(1));
+    for (int i = 0; made_ && i < 2; ++i) {
+      const std::string at = "ip -n " + host(i), end = "hora" + std::to_string(i);
+      made_ = run(at + " link set lo up") && run(at + " addr add " + address(i) + "/24 dev " + end) &&
+              run(at + " link set " + end + " up");
+    }
+  }
+  ~TwoHosts() {
+    for (int i = 0; i < 2; ++i) (void)run("ip netns del " + host(i));
+  }
+  TwoHosts(const TwoHosts&) = delete;
+  TwoHosts& operator=(const TwoHosts&) = delete;
+
+  [[nodiscard]] bool made() const { return made_; }
+  [[nodiscard]] static std::string address(int i) { return "10.213.77." + std::to_string(i + 1); }
+
+  // A thread whose sockets are those of host `i`.
+  template <typename Body>
+  std::thread on(int i, Body body) {
+    return std::thread([path = "/run/netns/" + host(i), body] {
+      const UniqueFd space(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      if (!space || ::setns(space.get(), CLONE_NEWNET) != 0) std::abort();
+      body();
+    });
+  }
+
+ private:
+  [[nodiscard]] std::string host(int i) const { return name_ + "-" + std::to_string(i); }
+
+  std::string name_;
+  bool made_ = false;
+};
+
+// What became of one member; a thread that is not the test's cannot assert.
+struct Arrived {
+  Status status;
+  std::string address;
+  std::vector<PeerLink> links;
+  std::unique_ptr<Mesh> mesh;
+};
+
+Arrived arrive(const Options& options, std::uint64_t host, const Clock& clock, const Log& log) {
+  Arrived arrived;
+  const auto go = [&]() -> Status {
+    auto tcp_host = engine::own_tcp_host(options);
+    if (!tcp_host.ok()) return tcp_host.status();
+    const MemberId id{entropy64()};
+    auto mesh = Mesh::listen({id, "job", "secret", host}, {*tcp_host, 0, 0}, clock, log);
+    if (!mesh.ok()) return mesh.status();
+    arrived.mesh = std::move(*mesh);
+    arrived.address = arrived.mesh->address();
+    store::StoreClient store({options.store, "job", "secret"}, clock);
+    auto founding = engine::agree(options, &store, clock, {id, host, arrived.address});
+    if (!founding.ok()) return founding.status();
+    auto links = arrived.mesh->connect_all(founding->view, founding->self, -1, clock.now() + 20s);
+    if (!links.ok()) return links.status();
+    arrived.links = std::move(*links);
+    return {};
+  };
+  arrived.status = go();
+  return arrived;
+}
+
+TEST_CASE("members of two namespaces meet at the addresses by which the store is reached") {
+  if (::geteuid() != 0) return skip("network namespaces need root");
+  TwoHosts hosts;
+  if (!hosts.made()) return skip("ip netns or a veth pair cannot be made here");
+  const SystemClock clock;
+  const Log log{LogLevel::error, "test"};
+
+  std::unique_ptr<store::StoreServer> store;
+  hosts
+      .on(0,
+          [&] {
+            auto started =
+                store::StoreServer::start({"tcp:" + TwoHosts::address(0) + ":0", "job", "secret"}, clock, log);
+            if (started.ok()) store = std::move(*started);
+          })
+      .join();
+  REQUIRE(store != nullptr);
+
+  Arrived members[2];
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < 2; ++rank)
+    threads.push_back(hosts.on(rank, [&, rank] {
+      Options options;
+      options.rank = rank;
+      options.size = 2;
+      options.store = store->address();
+      // By its name, and by excluding all others.
+      options.socket_interface = rank == 0 ? "" : "^lo,docker";
+      members[rank] = arrive(options, static_cast<std::uint64_t>(rank) + 1, clock, log);
+    }));
+  for (auto& thread : threads) thread.join();
+
+  for (int rank = 0; rank < 2; ++rank) {
+    REQUIRE(members[rank].status.to_string() == "ok");
+    CHECK_THAT(members[rank].address, Catch::StartsWith("tcp:" + TwoHosts::address(rank) + ":"));
+    REQUIRE(members[rank].links.size() == 1);
+    CHECK(members[rank].links[0].data.size() == 4);
+    CHECK_FALSE(members[rank].links[0].pidfd);
+  }
+  REQUIRE(members[0].mesh->send(members[0].links[0].id, text("across")).ok());
+  Recorder recorder;
+  const TimePoint deadline = clock.now() + 10s;
+  while (recorder.messages.empty() && clock.now() < deadline) members[1].mesh->run_once(deadline, recorder);
+  REQUIRE(recorder.messages.size() == 1);
+  CHECK(recorder.messages[0].second == text("across"));
+}
+
+TEST_CASE("a member that may only use loopback cannot serve another host") {
+  if (::geteuid() != 0) return skip("network namespaces need root");
+  TwoHosts hosts;
+  if (!hosts.made()) return skip("ip netns or a veth pair cannot be made here");
+  Options options;
+  options.store = "tcp:" + TwoHosts::address(0) + ":9";
+  options.socket_interface = "=lo";
+  std::optional<Status> status;
+  hosts.on(1, [&] { status = engine::own_tcp_host(options).status(); }).join();
+  CHECK(status->code() == StatusCode::invalid_argument);
+  CHECK_THAT(std::string(status->message()), Contains("HORA_SOCKET_IFNAME") && Contains("hora1"));
+}
+
+}  // namespace
+}  // namespace hora::control
