@@ -4,6 +4,7 @@
 
 #include <utility>
 
+#include "collectives/schedule_group.h"
 #include "transports/shm/board.h"
 
 namespace hora::engine {
@@ -21,8 +22,16 @@ std::vector<const shm::Segment*> DataPlane::segments_of(const View& view) const 
 }
 
 Result<GroupTransport*> DataPlane::open(const View& view, const Positions& done) {
-  if (config_.transport != Transport::shm)
-    return Status(StatusCode::unsupported, "this build knows no transport between hosts");
+  if (config_.transport == Transport::shm) return open_shared(view, done);
+  auto pairs = tcp::SocketPairs::create();
+  if (!pairs.ok()) return pairs.status();
+  pairs_ = pairs.value().get();
+  HORA_TRY(prepare(view));
+  group_ = std::make_unique<collectives::ScheduleGroup>(std::move(pairs).value(), self_, view, done);
+  return group_.get();
+}
+
+Result<GroupTransport*> DataPlane::open_shared(const View& view, const Positions& done) {
   for (const Member& member : view.members) {
     if (member.id != self_ && !segments_.contains(member.id))
       return Status(StatusCode::unsupported,
@@ -36,15 +45,18 @@ Result<GroupTransport*> DataPlane::open(const View& view, const Positions& done)
 }
 
 Status DataPlane::prepare(const View& next) {
-  for (const Member& member : next.members) {
-    if (member.id == self_ || view_.rank_of(member.id)) continue;
-    if (shm_ == nullptr) continue;
-    const auto segment = segments_.find(member.id);
-    if (segment == segments_.end())
-      return {StatusCode::internal, fmt::format("there is no segment of newcomer {:x}", member.id.value)};
-    shm_->meet(*segment->second);
-  }
+  for (const Member& member : next.members)
+    if (member.id != self_ && !view_.rank_of(member.id)) HORA_TRY(connect(member.id));
   view_ = next;
+  return {};
+}
+
+Status DataPlane::connect(MemberId member) {
+  if (pairs_ != nullptr) return pairs_->add(member, std::exchange(sockets_[member], {}));
+  const auto segment = segments_.find(member);
+  if (segment == segments_.end())
+    return {StatusCode::internal, fmt::format("there is no segment of newcomer {:x}", member.value)};
+  shm_->meet(*segment->second);
   return {};
 }
 

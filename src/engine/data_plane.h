@@ -12,6 +12,7 @@
 #include "interfaces/group_transport.h"
 #include "transports/shm/group.h"
 #include "transports/shm/segment.h"
+#include "transports/tcp/socket_pairs.h"
 
 namespace hora::engine {
 
@@ -31,6 +32,8 @@ class DataPlane {
   [[nodiscard]] std::unique_ptr<Board> make_board(const View& view) const;
 
  private:
+  Result<GroupTransport*> open_shared(const View& view, const Positions& done);
+  Status connect(MemberId member);
   [[nodiscard]] std::vector<const shm::Segment*> segments_of(const View& view) const;
 
   const MemberId self_;
@@ -39,7 +42,8 @@ class DataPlane {
   std::map<MemberId, std::shared_ptr<const shm::Segment>> segments_;
   std::map<MemberId, std::vector<UniqueFd>> sockets_;  // until the group has them
   std::unique_ptr<GroupTransport> group_;
-  shm::ShmGroup* shm_ = nullptr;  // group_, where the transport is shm
+  shm::ShmGroup* shm_ = nullptr;       // group_, where the transport is shm
+  tcp::SocketPairs* pairs_ = nullptr;  // the links of group_, where it is not
   View view_;                     // installed last
 };
 
