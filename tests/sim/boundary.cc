@@ -19,7 +19,7 @@ constexpr Duration kForgetAfter = std::chrono::seconds(2);  // a newcomer that d
 constexpr Duration kPatience = std::chrono::seconds(1);     // at a boundary, before any view will do
 
 void encode(wire::Writer& out, const Past& past) {
-  for (const std::vector<Outcome>& outcomes : past) {
+  for (const std::vector<Outcome>& outcomes : past.channels) {
     out.u32(static_cast<std::uint32_t>(outcomes.size()));
     for (const Outcome& outcome : outcomes) {
       out.boolean(outcome.broken);
@@ -27,16 +27,35 @@ void encode(wire::Writer& out, const Past& past) {
       for (const Contributions element : outcome.elements) out.u32(element);
     }
   }
+  out.u32(static_cast<std::uint32_t>(past.named.size()));
+  for (const auto& [name, outcomes] : past.named) {
+    out.string(name);
+    out.u32(static_cast<std::uint32_t>(outcomes.size()));
+    for (const NameOutcome& outcome : outcomes) {
+      out.u64(outcome.sequence);
+      out.u8(static_cast<std::uint8_t>(outcome.code));
+      out.string(outcome.text);
+    }
+  }
 }
 
 Past decode_past(wire::Reader& in) {
   Past past;
-  for (std::vector<Outcome>& outcomes : past) {
+  for (std::vector<Outcome>& outcomes : past.channels) {
     outcomes.resize(in.count(5));
     for (Outcome& outcome : outcomes) {
       outcome.broken = in.boolean();
       outcome.elements.resize(in.count(4));
       for (Contributions& element : outcome.elements) element = in.u32();
+    }
+  }
+  for (std::uint32_t names = in.count(8); names > 0; --names) {
+    std::vector<NameOutcome>& outcomes = past.named[in.string()];
+    outcomes.resize(in.count(13));
+    for (NameOutcome& outcome : outcomes) {
+      outcome.sequence = in.u64();
+      outcome.code = static_cast<StatusCode>(in.u8());
+      outcome.text = in.string();
     }
   }
   return past;
@@ -73,7 +92,7 @@ void Boundary::receive(int from, std::span<const std::byte> message) {
     case Kind::standing: return on_standing(from, where);
     case Kind::fetch:
       if (const auto here = standing(); here == where) {
-        const Past past = node_.data().past();
+        const Past past = node_.past();
         send(from, Kind::state, here, &past);
       }
       return;
@@ -88,7 +107,7 @@ void Boundary::receive(int from, std::span<const std::byte> message) {
 }
 
 bool Boundary::stops_at(Channel channel) const {
-  const std::uint64_t done = node_.data().done(channel);
+  const std::uint64_t done = node_.steps(channel);
   const auto index = static_cast<std::size_t>(channel);
   if (done % cluster_.swarm().step_operations != 0 || left_[index] == done) return false;
   return std::any_of(asked_.begin(), asked_.end(), [this](const auto& asked) {
@@ -123,15 +142,14 @@ std::optional<Boundary::Standing> Boundary::standing() const {
   for (const Channel channel : kChannels) {
     const auto index = static_cast<std::size_t>(channel);
     here.at[index] = node_.data().done(channel);
-    const bool finished = here.at[index] >= cluster_.swarm().operations;
-    if (node_.data().active(channel) || (!held_[index] && !finished)) return std::nullopt;
+    if (node_.data().active(channel) || (!held_[index] && !node_.work_done(channel))) return std::nullopt;
   }
   return here;
 }
 
 std::array<bool, kChannelCount> Boundary::release() {
   for (const Channel channel : kChannels)
-    if (held_[static_cast<std::size_t>(channel)]) left_[static_cast<std::size_t>(channel)] = node_.data().done(channel);
+    if (held_[static_cast<std::size_t>(channel)]) left_[static_cast<std::size_t>(channel)] = node_.steps(channel);
   return std::exchange(held_, {});
 }
 

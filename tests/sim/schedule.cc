@@ -152,7 +152,7 @@ void Cluster::check_end() {
       first = &node(index);
       first_index = index;
     } else {
-      checker_.same_past(first_index, first->data(), index, node(index).data());
+      checker_.same_past(first_index, first->past(), index, node(index).past());
     }
   }
   summary_.views = checker_.views();
@@ -163,8 +163,8 @@ std::string Cluster::describe_unsettled() const {
   for (int index = 0; index < swarm_.total(); ++index) {
     const Node& each = node(index);
     if (!each.running()) continue;
-    text += fmt::format(" node {} in {}, done {} and {}{};", index, elastic::to_string(each.view()),
-                        each.data().done(Channel::ordered), each.data().done(Channel::negotiated),
+    text += fmt::format(" node {} in {}, done {} and {} in step {}{};", index, elastic::to_string(each.view()),
+                        each.data().done(Channel::ordered), each.data().done(Channel::negotiated), each.steps(),
                         each.in_operation() ? ", in an operation" : "");
   }
   return text;
