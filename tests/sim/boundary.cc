@@ -68,7 +68,8 @@ void Boundary::send(int to, Kind kind, const std::optional<Standing>& standing, 
   out.u8(static_cast<std::uint8_t>(kind));
   if (standing) {
     elastic::encode(out, standing->view);
-    for (const std::uint64_t position : standing->at) out.u64(position);
+    for (const std::uint64_t position : standing->at.ended) out.u64(position);
+    out.u64(standing->at.steps);
   }
   if (past != nullptr) encode(out, *past);
   cluster_.send(index_, to, Traffic::joining, out.view());
@@ -80,7 +81,8 @@ void Boundary::receive(int from, std::span<const std::byte> message) {
   Standing where;
   if (kind != Kind::ask) {
     where.view = elastic::decode_view(in);
-    for (std::uint64_t& position : where.at) position = in.u64();
+    for (std::uint64_t& position : where.at.ended) position = in.u64();
+    where.at.steps = in.u64();
   }
   cluster_.trace(index_, fmt::format("{} from {}", kNames[static_cast<std::size_t>(kind)], from));
   switch (kind) {
@@ -132,16 +134,16 @@ void Boundary::look() {
   const auto here = standing();
   if (!here || told_ == here->view.epoch) return;
   told_ = here->view.epoch;
-  cluster_.trace(index_, fmt::format("stands at {} {}", here->at[0], here->at[1]));
+  cluster_.trace(index_, fmt::format("stands at {} {}", here->at.ended[0], here->at.ended[1]));
   for (const auto& [newcomer, when] : asked_) send(newcomer, Kind::standing, here);
 }
 
 std::optional<Boundary::Standing> Boundary::standing() const {
   if (node_.outside() || node_.data().frozen()) return std::nullopt;
-  Standing here{node_.view(), {}};
+  Standing here{node_.view(), {{}, node_.steps()}};
   for (const Channel channel : kChannels) {
     const auto index = static_cast<std::size_t>(channel);
-    here.at[index] = node_.data().done(channel);
+    here.at.ended[index] = node_.data().done(channel);
     if (node_.data().active(channel) || (!held_[index] && !node_.work_done(channel))) return std::nullopt;
   }
   return here;
@@ -167,7 +169,7 @@ void Boundary::on_standing(int from, const Standing& where) {
     const auto known = standings_.find(static_cast<int>(member.id.value));
     return known != standings_.end() && known->second == where;
   });
-  if (!all || !node_.outside()) return;
+  if ((!all && !cluster_.swarm().eager_newcomers) || !node_.outside()) return;
   if (past_at_ == where.at) return try_ready();
   const auto donor = cluster_.random().below(where.view.members.size());
   send(static_cast<int>(where.view.members[donor].id.value), Kind::fetch, where);

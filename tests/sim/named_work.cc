@@ -43,6 +43,7 @@ bool NamedWork::finished() const {
 // Some member sometimes disagrees.
 Signature NamedWork::request(const std::string& name, std::uint64_t step) const {
   Signature signature;
+  signature.kind = Collective::allreduce;
   signature.dtype = DataType::float32;
   signature.count = 1 + (name.back() + step / 2) % 3;
   if (cluster_.disagrees(index_, name, step)) signature.count += 10;
@@ -154,6 +155,8 @@ void NamedWork::end(const std::string& name, NameOutcome outcome) {
 void NamedWork::report(Report& report) const {
   if (node_.data().active(Channel::negotiated)) report.group = group_;
   report.rejections = negotiator_->rejections();
+  report.steps = steps_;
+  report.between_steps = idle();
 }
 
 void NamedWork::before_install(const Verdict& verdict) {

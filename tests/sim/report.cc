@@ -39,6 +39,8 @@ void decode_names(wire::Reader& in, std::vector<std::string>& group, std::vector
 wire::Bytes encode(const Report& report) {
   wire::Writer out;
   out.bytes(recovery::encode_reports(report.channels));
+  out.u64(report.steps);
+  out.boolean(report.between_steps);
   encode_names(out, report.group, report.rejections);
   return out.take();
 }
@@ -47,6 +49,8 @@ std::optional<Report> decode_report(std::span<const std::byte> bytes) {
   wire::Reader in(bytes);
   auto channels = recovery::decode_reports(in.bytes());
   Report report;
+  report.steps = in.u64();
+  report.between_steps = in.boolean();
   decode_names(in, report.group, report.rejections);
   if (!channels || !in.finished()) return std::nullopt;
   report.channels = std::move(*channels);
@@ -90,14 +94,14 @@ wire::Bytes decide(const View& old, const View& next, const std::map<MemberId, w
 }
 
 bool stand_at_boundary(const std::map<MemberId, wire::Bytes>& reports) {
-  std::optional<Positions> boundary;
+  std::optional<std::pair<Positions, std::uint64_t>> boundary;
   for (const auto& [id, bytes] : reports) {
     const auto report = decode_report(bytes);
-    if (!report) return false;
-    Positions done{};
+    if (!report || !report->between_steps) return false;
+    std::pair<Positions, std::uint64_t> done{{}, report->steps};
     for (std::size_t channel = 0; channel < kChannelCount; ++channel) {
       if (report->channels[channel].active) return false;
-      done[channel] = report->channels[channel].done;
+      done.first[channel] = report->channels[channel].done;
     }
     if (boundary.value_or(done) != done) return false;
     boundary = done;

@@ -17,6 +17,8 @@ namespace hora::sim {
 
 struct Report {
   std::vector<ChannelReport> channels;
+  std::uint64_t steps = 0;                      // that were begun
+  bool between_steps = false;                   // no name was submitted that has not ended
   std::vector<std::string> group;               // names in the operation that the negotiated channel executes
   std::vector<negotiation::Reject> rejections;  // known in this view
 };
@@ -32,7 +34,7 @@ std::optional<Report> decode_report(std::span<const std::byte> bytes);
 std::optional<Verdict> decode_verdict(std::span<const std::byte> bytes);
 
 wire::Bytes decide(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& reports);
-// All have ended the same operations, and nothing is under way.
+// All have ended the same operations, and neither an operation nor a name is under way.
 bool stand_at_boundary(const std::map<MemberId, wire::Bytes>& reports);
 
 }  // namespace hora::sim

@@ -66,7 +66,10 @@ void Cluster::about_to_admit(int member, int newcomer) {
 }
 
 void Cluster::before_step(int index, Channel channel) {
-  if (!inner_.pending || channel != inner_.channel) return;
+  if (!inner_.pending) return;
+  // How many operations the names make is not known before: at the latest it is the last one of the ordered channel.
+  const bool last = channel == Channel::ordered && node(index).data().done(channel) + 1 == swarm_.operations;
+  if (channel != inner_.channel && !last) return;
   if (!node(inner_.node).running()) inner_.node = index;  // another fault came first
   if (index != inner_.node) return;
   const std::uint64_t current = node(index).data().done(channel) + 1;

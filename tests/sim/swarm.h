@@ -49,6 +49,7 @@ struct Swarm {
   int faults = 1;                     // besides the one inside an operation
   Duration newcomer_delay_max{};      // until it starts
   Duration newcomer_retry{};          // until it asks again
+  bool eager_newcomers = false;       // they say that they are ready before all members stand still
   int joining_faults = 0;             // at the moments when somebody is asked to admit
   std::uint64_t step_operations = 1;  // of the ordered channel, and steps of the names, between two boundaries
   int tensors = 1;                    // submitted in each step
