@@ -8,9 +8,9 @@
 // The holder's loop: poll(); while the negotiated channel is idle, start what next_execution() gives; when it ended
 // (done or mismatch), finish_execution() first and only then release the callers, since they may submit the same name
 // again. After every call but those three on the fast path, and after poll(): take_actions() when has_actions().
-// Dropped at a view change, after conclude(); what has not ended is then submitted again, in any order, to the negotiator
-// of the new view. From the report of a member on, on_message() is not called any more: what becomes of a name is what the
-// reports say.
+// Dropped at a view change, after conclude(); what has not ended is then submitted again, in any order, to the
+// negotiator of the new view. From the report of a member on, on_message() is not called any more: what becomes of a
+// name is what the reports say.
 #pragma once
 
 #include <cstdint>
