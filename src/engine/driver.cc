@@ -179,10 +179,10 @@ bool Engine::accept_inbox() {
     const auto epoch = negotiation::epoch_of(message);
     if (epoch && *epoch > view_.epoch)
       early_messages_.emplace_back(from, std::move(message));
-    else
+    else if (!frozen_)  // later than the report of this member: nobody would know of it
       negotiator_->on_message(from, message, clock_.now());
   }
-  negotiator_->poll();
+  if (!frozen_) negotiator_->poll();
   if (negotiator_->has_actions()) apply_negotiation_actions();
   if (!flush_questions_.empty()) answer_flush_questions();
   return true;
@@ -191,7 +191,8 @@ bool Engine::accept_inbox() {
 void Engine::accept(Work* work) {
   const Outcome nothing{view_.epoch, 0};
   if (fenced_.load(std::memory_order_acquire)) return finish(work, fence_cause_, nothing);
-  if (const auto broken = broken_names_.find(work->name); broken != broken_names_.end()) {
+  if (const auto broken = broken_names_.lower_bound(work->name);
+      broken != broken_names_.end() && broken->first == work->name) {
     finish(work, broken->second, nothing);
     broken_names_.erase(broken);
     return;

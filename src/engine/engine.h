@@ -200,8 +200,8 @@ class Engine final : public Front {
   Execution executions_[kChannelCount];
   Positions sequences_{};                             // of the operation started last
   std::map<std::uint64_t, Status> broken_sequences_;  // ordered operations that failed before they were called here
-  std::map<std::string, Status, std::less<>> broken_names_;  // named ones, likewise
-  std::unique_ptr<Board> board_;                             // of view_, as negotiator_
+  std::multimap<std::string, Status, std::less<>> broken_names_;  // named ones, likewise, in their order
+  std::unique_ptr<Board> board_;                                  // of view_, as negotiator_
   std::unique_ptr<negotiation::Negotiator> negotiator_;
   std::vector<Work*> negotiated_;                                // accepted and not ended
   std::vector<Work*> by_entry_;                                  // the work of a negotiator's entry

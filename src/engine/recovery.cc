@@ -13,17 +13,19 @@ namespace hora::engine {
 
 namespace {
 
-// A member's promise: what its channels did, and the names in the group that its negotiated channel executes, so that
-// every survivor can execute (or fail) the same group.
+// A member's promise: what its channels did, the names in the group that its negotiated channel executes, so that every
+// survivor can execute (or fail) the same group, and what it knows to be rejected, so that every survivor does.
 struct Report {
   std::vector<ChannelReport> channels;
   std::vector<std::string> group;
+  std::vector<negotiation::Reject> rejections;
 };
 
 struct Verdict {
   std::vector<ChannelVerdict> channels;
-  std::vector<std::string> group;      // of the negotiated operation after the committed ones; empty: nobody has it
-  bool timed_out[kChannelCount] = {};  // the broken operation expired
+  std::vector<std::string> group;  // of the negotiated operation after the committed ones; empty: nobody has it
+  std::vector<negotiation::Reject> rejections;  // known to any survivor
+  bool timed_out[kChannelCount] = {};           // the broken operation expired
 };
 
 void encode(wire::Writer& out, const std::vector<std::string>& names) {
@@ -37,10 +39,33 @@ std::vector<std::string> decode_names(wire::Reader& in) {
   return names;
 }
 
+void encode(wire::Writer& out, const std::vector<negotiation::Reject>& rejections) {
+  out.u32(static_cast<std::uint32_t>(rejections.size()));
+  for (const negotiation::Reject& reject : rejections) {
+    out.string(reject.name);
+    out.u64(reject.round);
+    out.boolean(reject.code == StatusCode::timed_out);
+    out.string(reject.text);
+  }
+}
+
+std::vector<negotiation::Reject> decode_rejections(wire::Reader& in) {
+  std::vector<negotiation::Reject> rejections(in.count(4 + 8 + 1 + 4));
+  for (negotiation::Reject& reject : rejections) {
+    reject.name = in.string();
+    reject.round = in.u64();
+    reject.code = in.boolean() ? StatusCode::timed_out : StatusCode::mismatch;
+    reject.text = in.string();
+  }
+  return rejections;
+}
+
 std::optional<Report> decode_report(std::span<const std::byte> bytes) {
   wire::Reader in(bytes);
   auto channels = recovery::decode_reports(in.bytes());
-  Report report{{}, decode_names(in)};
+  Report report;
+  report.group = decode_names(in);
+  report.rejections = decode_rejections(in);
   if (!channels || !in.finished()) return std::nullopt;
   report.channels = std::move(*channels);
   return report;
@@ -50,6 +75,7 @@ wire::Bytes encode(const Verdict& verdict) {
   wire::Writer out;
   out.bytes(recovery::encode_verdicts(verdict.channels));
   encode(out, verdict.group);
+  encode(out, verdict.rejections);
   for (const bool expired : verdict.timed_out) out.boolean(expired);
   return out.take();
 }
@@ -59,6 +85,7 @@ std::optional<Verdict> decode_verdict(std::span<const std::byte> bytes) {
   auto channels = recovery::decode_verdicts(in.bytes());
   Verdict verdict;
   verdict.group = decode_names(in);
+  verdict.rejections = decode_rejections(in);
   for (bool& expired : verdict.timed_out) expired = in.boolean();
   if (!channels || !in.finished()) return std::nullopt;
   verdict.channels = std::move(*channels);
@@ -76,8 +103,16 @@ wire::Bytes Engine::decide(const View& old, const View& next, const std::map<Mem
     channels[member] = report->channels;
     decoded[member] = std::move(*report);
   }
-  Verdict verdict{recovery::decide(old, next, channels), {}, {}};
+  Verdict verdict;
+  verdict.channels = recovery::decide(old, next, channels);
   for (const auto& [member, report] : decoded) {
+    for (const negotiation::Reject& reject : report.rejections) {
+      const auto known = std::ranges::find(verdict.rejections, reject.name, &negotiation::Reject::name);
+      if (known == verdict.rejections.end())
+        verdict.rejections.push_back(reject);
+      else if (known->round < reject.round)
+        *known = reject;
+    }
     for (const Channel channel : kChannels) {
       const auto index = static_cast<std::size_t>(channel);
       const ChannelReport& said = report.channels[index];
@@ -120,6 +155,7 @@ wire::Bytes Engine::freeze() {
     interrupted_.store(1, std::memory_order_seq_cst);
     wake_driver();
     token_.acquire();
+    if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();  // it counts if it came before the report
     frozen_ = true;
     HORA_FAILPOINT("recovery.frozen");
   }
@@ -139,6 +175,7 @@ wire::Bytes Engine::report() const {
   wire::Writer out;
   out.bytes(recovery::encode_reports(channels));
   encode(out, group);
+  encode(out, negotiator_->rejections());
   return out.take();
 }
 
@@ -149,7 +186,6 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   const auto verdict = decode_verdict(bytes);
   if (!verdict) return {StatusCode::internal, fmt::format("the verdict for epoch {} is malformed", next.epoch.value)};
 
-  // What the old coordinator said before it left or died still holds: the others have seen it.
   if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
   transport_.install(next, verdict->channels);
   HORA_FAILPOINT("recovery.transport_installed");
@@ -160,6 +196,10 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
     if (behind.active && behind.operation.sequence <= verdict->channels[static_cast<std::size_t>(channel)].committed)
       step_channel(channel);
   }
+  // So does what was rejected, also where nobody has submitted it yet.
+  for (const negotiation::Rejection& left : negotiator_->conclude(verdict->rejections))
+    for (negotiation::Round round = 0; round < left.submissions; ++round) broken_names_.emplace(left.name, left.status);
+  if (negotiator_->has_actions()) apply_negotiation_actions();
   view_ = next;
   installed_epoch_.store(next.epoch.value, std::memory_order_seq_cst);  // seq_cst: waiters sleep on other words
   for (const Channel channel : kChannels) {
@@ -207,7 +247,7 @@ void Engine::break_operation(Channel channel, const ChannelVerdict& verdict, con
     if (work != negotiated_.end())
       finish(*work, status, nothing);
     else
-      broken_names_.insert_or_assign(name, status);
+      broken_names_.emplace(name, status);
   }
 }
 

@@ -209,6 +209,24 @@ void Negotiator::contradict(TensorId id) {
   }
 }
 
+std::vector<Reject> Negotiator::rejections() const {
+  std::vector<Reject> known;
+  for (const Tensor& tensor : tensors_)
+    if (tensor.rejected_through > 0)
+      known.push_back({tensor.name, tensor.rejected_through, tensor.rejection.code(),
+                       std::string(tensor.rejection.message())});
+  return known;
+}
+
+std::vector<Rejection> Negotiator::conclude(std::span<const Reject> reported) {
+  for (const Reject& reject : reported) apply(reject);
+  std::vector<Rejection> left;
+  for (const Tensor& tensor : tensors_)
+    if (tensor.rejected_through > tensor.round)
+      left.push_back({tensor.name, tensor.rejected_through - tensor.round, tensor.rejection});
+  return left;
+}
+
 std::optional<TimePoint> Negotiator::next_deadline() const {
   const std::optional<TimePoint> other = coordinator_ ? coordinator_->next_deadline() : std::nullopt;
   if (!check_ || !other) return check_ ? check_ : other;

@@ -8,8 +8,9 @@
 // The holder's loop: poll(); while the negotiated channel is idle, start what next_execution() gives; when it ended
 // (done or mismatch), finish_execution() first and only then release the callers, since they may submit the same name
 // again. After every call but those three on the fast path, and after poll(): take_actions() when has_actions().
-// Dropped at a view change; what has not ended is then submitted again, in any order, to the negotiator of the new
-// view.
+// Dropped at a view change, after conclude(); what has not ended is then submitted again, in any order, to the
+// negotiator of the new view. From the report of a member on, on_message() is not called any more: what becomes of a
+// name is what the reports say.
 #pragma once
 
 #include <cstdint>
@@ -59,6 +60,13 @@ struct Failure {
   Status status;
 };
 
+// The next submissions of a name, which were rejected before they were made: so many of them fail, in whatever view.
+struct Rejection {
+  std::string name;
+  Round submissions = 0;
+  Status status;
+};
+
 struct Actions {
   std::vector<Send> sends;
   std::vector<Failure> failures;
@@ -84,6 +92,12 @@ class Negotiator {
   const Execution* next_execution();
   // The operation given by next_execution() ended; its entries are no longer in flight.
   void finish_execution();
+
+  // The last rejection of each name in this view: part of what a member reports at its end.
+  [[nodiscard]] std::vector<Reject> rejections() const;
+  // The view ends, and these rejections were reported by somebody. A rejection reaches everybody who goes on or nobody:
+  // else the same name would be one submission apart in the new view. Its failures are in take_actions().
+  std::vector<Rejection> conclude(std::span<const Reject> reported);
 
   [[nodiscard]] std::optional<TimePoint> next_deadline() const;
   void on_deadline(TimePoint now);

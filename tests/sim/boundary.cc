@@ -19,7 +19,7 @@ constexpr Duration kForgetAfter = std::chrono::seconds(2);  // a newcomer that d
 constexpr Duration kPatience = std::chrono::seconds(1);     // at a boundary, before any view will do
 
 void encode(wire::Writer& out, const Past& past) {
-  for (const std::vector<Outcome>& outcomes : past) {
+  for (const std::vector<Outcome>& outcomes : past.channels) {
     out.u32(static_cast<std::uint32_t>(outcomes.size()));
     for (const Outcome& outcome : outcomes) {
       out.boolean(outcome.broken);
@@ -27,16 +27,35 @@ void encode(wire::Writer& out, const Past& past) {
       for (const Contributions element : outcome.elements) out.u32(element);
     }
   }
+  out.u32(static_cast<std::uint32_t>(past.named.size()));
+  for (const auto& [name, outcomes] : past.named) {
+    out.string(name);
+    out.u32(static_cast<std::uint32_t>(outcomes.size()));
+    for (const NameOutcome& outcome : outcomes) {
+      out.u64(outcome.sequence);
+      out.u8(static_cast<std::uint8_t>(outcome.code));
+      out.string(outcome.text);
+    }
+  }
 }
 
 Past decode_past(wire::Reader& in) {
   Past past;
-  for (std::vector<Outcome>& outcomes : past) {
+  for (std::vector<Outcome>& outcomes : past.channels) {
     outcomes.resize(in.count(5));
     for (Outcome& outcome : outcomes) {
       outcome.broken = in.boolean();
       outcome.elements.resize(in.count(4));
       for (Contributions& element : outcome.elements) element = in.u32();
+    }
+  }
+  for (std::uint32_t names = in.count(8); names > 0; --names) {
+    std::vector<NameOutcome>& outcomes = past.named[in.string()];
+    outcomes.resize(in.count(13));
+    for (NameOutcome& outcome : outcomes) {
+      outcome.sequence = in.u64();
+      outcome.code = static_cast<StatusCode>(in.u8());
+      outcome.text = in.string();
     }
   }
   return past;
@@ -49,7 +68,8 @@ void Boundary::send(int to, Kind kind, const std::optional<Standing>& standing, 
   out.u8(static_cast<std::uint8_t>(kind));
   if (standing) {
     elastic::encode(out, standing->view);
-    for (const std::uint64_t position : standing->at) out.u64(position);
+    for (const std::uint64_t position : standing->at.ended) out.u64(position);
+    out.u64(standing->at.steps);
   }
   if (past != nullptr) encode(out, *past);
   cluster_.send(index_, to, Traffic::joining, out.view());
@@ -61,7 +81,8 @@ void Boundary::receive(int from, std::span<const std::byte> message) {
   Standing where;
   if (kind != Kind::ask) {
     where.view = elastic::decode_view(in);
-    for (std::uint64_t& position : where.at) position = in.u64();
+    for (std::uint64_t& position : where.at.ended) position = in.u64();
+    where.at.steps = in.u64();
   }
   cluster_.trace(index_, fmt::format("{} from {}", kNames[static_cast<std::size_t>(kind)], from));
   switch (kind) {
@@ -73,7 +94,7 @@ void Boundary::receive(int from, std::span<const std::byte> message) {
     case Kind::standing: return on_standing(from, where);
     case Kind::fetch:
       if (const auto here = standing(); here == where) {
-        const Past past = node_.data().past();
+        const Past past = node_.past();
         send(from, Kind::state, here, &past);
       }
       return;
@@ -88,7 +109,7 @@ void Boundary::receive(int from, std::span<const std::byte> message) {
 }
 
 bool Boundary::stops_at(Channel channel) const {
-  const std::uint64_t done = node_.data().done(channel);
+  const std::uint64_t done = node_.steps(channel);
   const auto index = static_cast<std::size_t>(channel);
   if (done % cluster_.swarm().step_operations != 0 || left_[index] == done) return false;
   return std::any_of(asked_.begin(), asked_.end(), [this](const auto& asked) {
@@ -113,25 +134,24 @@ void Boundary::look() {
   const auto here = standing();
   if (!here || told_ == here->view.epoch) return;
   told_ = here->view.epoch;
-  cluster_.trace(index_, fmt::format("stands at {} {}", here->at[0], here->at[1]));
+  cluster_.trace(index_, fmt::format("stands at {} {}", here->at.ended[0], here->at.ended[1]));
   for (const auto& [newcomer, when] : asked_) send(newcomer, Kind::standing, here);
 }
 
 std::optional<Boundary::Standing> Boundary::standing() const {
   if (node_.outside() || node_.data().frozen()) return std::nullopt;
-  Standing here{node_.view(), {}};
+  Standing here{node_.view(), {{}, node_.steps()}};
   for (const Channel channel : kChannels) {
     const auto index = static_cast<std::size_t>(channel);
-    here.at[index] = node_.data().done(channel);
-    const bool finished = here.at[index] >= cluster_.swarm().operations;
-    if (node_.data().active(channel) || (!held_[index] && !finished)) return std::nullopt;
+    here.at.ended[index] = node_.data().done(channel);
+    if (node_.data().active(channel) || (!held_[index] && !node_.work_done(channel))) return std::nullopt;
   }
   return here;
 }
 
 std::array<bool, kChannelCount> Boundary::release() {
   for (const Channel channel : kChannels)
-    if (held_[static_cast<std::size_t>(channel)]) left_[static_cast<std::size_t>(channel)] = node_.data().done(channel);
+    if (held_[static_cast<std::size_t>(channel)]) left_[static_cast<std::size_t>(channel)] = node_.steps(channel);
   return std::exchange(held_, {});
 }
 
@@ -149,7 +169,7 @@ void Boundary::on_standing(int from, const Standing& where) {
     const auto known = standings_.find(static_cast<int>(member.id.value));
     return known != standings_.end() && known->second == where;
   });
-  if (!all || !node_.outside()) return;
+  if ((!all && !cluster_.swarm().eager_newcomers) || !node_.outside()) return;
   if (past_at_ == where.at) return try_ready();
   const auto donor = cluster_.random().below(where.view.members.size());
   send(static_cast<int>(where.view.members[donor].id.value), Kind::fetch, where);

@@ -35,9 +35,15 @@ class Boundary {
   [[nodiscard]] Past take_past() { return std::move(past_); }
 
  private:
+  // Operations do not name a boundary: a step all of whose names were rejected has none.
+  struct Place {
+    Positions ended{};
+    std::uint64_t steps = 0;
+    friend bool operator==(const Place&, const Place&) = default;
+  };
   struct Standing {
     View view;
-    Positions at{};
+    Place at;
     friend bool operator==(const Standing&, const Standing&) = default;
   };
   enum class Kind : std::uint8_t { ask, standing, fetch, state, ready };
@@ -58,7 +64,7 @@ class Boundary {
   Epoch told_;                                                    // the view in which it stood and said so
   // A newcomer.
   std::map<int, Standing> standings_;  // the last of each member
-  std::optional<Positions> past_at_;
+  std::optional<Place> past_at_;
   Past past_;
 };
 

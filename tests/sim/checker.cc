@@ -25,7 +25,7 @@ void Checker::entered(int node, Epoch before, const View& next, const wire::Byte
 namespace {
 
 // Where two pasts differ first.
-std::string difference(const Past& one, const Past& other) {
+std::string difference(const ChannelPast& one, const ChannelPast& other) {
   for (std::size_t channel = 0; channel < kChannelCount; ++channel) {
     const auto& a = one[channel];
     const auto& b = other[channel];
@@ -35,7 +35,24 @@ std::string difference(const Past& one, const Past& other) {
         return fmt::format("channel {} operation {}: [{:x}] and [{:x}]", channel, at + 1,
                            fmt::join(a[at].elements, " "), fmt::join(b[at].elements, " "));
   }
-  return "none";
+  return "";
+}
+
+std::string to_string(const NameOutcome& outcome) {
+  return fmt::format("{} in {} {}", hora::to_string(outcome.code), outcome.sequence, outcome.text);
+}
+
+// Where two members disagree about how a submission ended; one of them may not have made as many.
+std::string contradiction(const NamedPast& one, const NamedPast& other) {
+  for (const auto& [name, outcomes] : one) {
+    const auto found = other.find(name);
+    if (found == other.end()) return fmt::format("{} is unknown", name);
+    for (std::size_t at = 0; at < std::min(outcomes.size(), found->second.size()); ++at)
+      if (outcomes[at] != found->second[at])
+        return fmt::format("{} submission {}: {} and {}", name, at + 1, to_string(outcomes[at]),
+                           to_string(found->second[at]));
+  }
+  return "";
 }
 
 }  // namespace
@@ -50,17 +67,29 @@ bool Checker::was_decided(int node) const {
                      [id](const auto& installed) { return installed.second.view.rank_of(id).has_value(); });
 }
 
-void Checker::settled(int node, Epoch epoch, const DataPlane& data) {
-  const auto [known, first] = pasts_.try_emplace(epoch, data.past());
-  if (!first && known->second != data.past())
-    violation_(fmt::format("members of epoch {} entered it with different outcomes (node {}): {}", epoch.value, node,
-                           difference(known->second, data.past())));
+void Checker::settled(int node, Epoch epoch, const Past& past) {
+  const auto [known, first] = pasts_.try_emplace(epoch, past);
+  if (first) return;
+  std::string what = difference(known->second.channels, past.channels);
+  if (what.empty()) what = contradiction(known->second.named, past.named);
+  if (!what.empty())
+    violation_(
+        fmt::format("members of epoch {} entered it with different outcomes (node {}): {}", epoch.value, node, what));
 }
 
-void Checker::same_past(int node, const DataPlane& data, int other, const DataPlane& other_data) {
-  if (data.past() != other_data.past())
-    violation_(fmt::format("survivors {} and {} hold different outcomes: {}", node, other,
-                           difference(data.past(), other_data.past())));
+void Checker::executes(int node, Epoch epoch, std::uint64_t position, const std::vector<std::string>& group) {
+  const auto [known, first] = groups_.try_emplace({epoch, position}, group);
+  if (!first && known->second != group)
+    violation_(fmt::format("node {} executes {} at position {} of epoch {}, others {}", node, fmt::join(group, "+"),
+                           position, epoch.value, fmt::join(known->second, "+")));
+}
+
+void Checker::same_past(int node, const Past& past, int other, const Past& other_past) {
+  if (past == other_past) return;
+  std::string what = difference(past.channels, other_past.channels);
+  if (what.empty()) what = contradiction(past.named, other_past.named);
+  if (what.empty()) what = "a name was submitted more often";
+  violation_(fmt::format("survivors {} and {} hold different outcomes: {}", node, other, what));
 }
 
 }  // namespace hora::sim

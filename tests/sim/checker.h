@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/wire.h"
@@ -19,9 +20,11 @@ class Checker {
   // `node` goes from the view of `before` to `next`.
   void entered(int node, Epoch before, const View& next, const wire::Bytes& verdict);
   // ... and has finished what that install committed: from here on all members of it have the same past.
-  void settled(int node, Epoch epoch, const DataPlane& data);
+  void settled(int node, Epoch epoch, const Past& past);
+  // `node` executes a group of names at this position of the log of `epoch`.
+  void executes(int node, Epoch epoch, std::uint64_t position, const std::vector<std::string>& group);
   // At the end, two survivors.
-  void same_past(int node, const DataPlane& data, int other, const DataPlane& other_data);
+  void same_past(int node, const Past& past, int other, const Past& other_past);
 
   // Somebody has installed a view with `node`.
   [[nodiscard]] bool was_decided(int node) const;
@@ -37,6 +40,7 @@ class Checker {
   };
   std::map<Epoch, Installed> views_;
   std::map<Epoch, Past> pasts_;
+  std::map<std::pair<Epoch, std::uint64_t>, std::vector<std::string>> groups_;
 };
 
 }  // namespace hora::sim

@@ -74,7 +74,17 @@ OperationPlan Cluster::plan(Channel channel, std::uint64_t sequence) const {
 }
 
 bool Cluster::is_late(int node, Channel channel, std::uint64_t sequence) const {
-  return node == swarm_.laggard && channel == Channel::ordered && sequence == 1 + swarm_.operations / 2;
+  const std::uint64_t late = (channel == Channel::ordered ? 1 : 2) + swarm_.operations / 2;
+  return node == swarm_.laggard && sequence == late;
+}
+
+bool Cluster::disagrees(int node, const std::string& name, std::uint64_t step) const {
+  Random random(seed_ * 37 + step * 8 + static_cast<std::uint64_t>(name.back()));
+  return random.chance(1, 10) && static_cast<int>(random.below(static_cast<std::uint64_t>(swarm_.total()))) == node;
+}
+
+void Cluster::named_outcome(StatusCode code) {
+  ++(code == StatusCode::mismatch || code == StatusCode::timed_out ? summary_.names_rejected : summary_.names_executed);
 }
 
 void Cluster::trace(int node, const std::string& what, std::span<const std::byte> message) {

@@ -27,6 +27,8 @@ struct Summary {
   std::size_t resumed = 0;
   std::size_t broken = 0;
   std::size_t fenced_without_quorum = 0;
+  std::size_t names_executed = 0;
+  std::size_t names_rejected = 0;
   std::size_t joined = 0;            // newcomers that installed a view
   std::size_t joined_late = 0;       // ... after the first word of it was lost on them
   std::size_t left_out = 0;          // views decided without a newcomer that asked: no boundary, or a failure
@@ -52,6 +54,8 @@ class Cluster {
   [[nodiscard]] Duration draw(Duration most);
   [[nodiscard]] Member member(int node) const;
   [[nodiscard]] OperationPlan plan(Channel channel, std::uint64_t sequence) const;
+  // `node` submits something else than the others.
+  [[nodiscard]] bool disagrees(int node, const std::string& name, std::uint64_t step) const;
   [[nodiscard]] bool is_late(int node, Channel channel, std::uint64_t sequence) const;
   void send(int from, int to, Traffic traffic, std::span<const std::byte> message);
   void about_to_admit(int member, int newcomer);
@@ -63,6 +67,7 @@ class Cluster {
   void kill(int node);
   void fenced(int node, const Status& cause);
   void count(std::span<const ChannelVerdict> verdicts);
+  void named_outcome(StatusCode code);
   void cover(const std::vector<elastic::Action>& actions);
   void trace(int node, const std::string& what, std::span<const std::byte> message = {});
   void violation(const std::string& what);

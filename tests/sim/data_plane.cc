@@ -271,7 +271,7 @@ void DataPlane::install(const View& next, std::span<const ChannelVerdict> verdic
   make_ready();
 }
 
-void DataPlane::enter(const View& next, std::span<const ChannelVerdict> verdicts, Past past) {
+void DataPlane::enter(const View& next, std::span<const ChannelVerdict> verdicts, ChannelPast past) {
   for (std::size_t index = 0; index < kChannelCount; ++index) {
     const auto channel = static_cast<Channel>(index);
     state(channel).outcomes = std::move(past[index]);

@@ -4,11 +4,13 @@
 
 #include <array>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "base/random.h"
+#include "hora/status.hpp"
 #include "hora/view.hpp"
 #include "interfaces/group_transport.h"
 #include "sim/memory.h"
@@ -22,8 +24,25 @@ struct Outcome {
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 
-// All results of a node, by channel: the state of the model that it trains.
-using Past = std::array<std::vector<Outcome>, kChannelCount>;
+// How one submission of a name ended: with an operation, or an error.
+struct NameOutcome {
+  std::uint64_t sequence = 0;  // of the operation; 0: it was rejected
+  StatusCode code = StatusCode::ok;
+  std::string text;
+  // Who waits too long is described anew each time.
+  friend bool operator==(const NameOutcome& a, const NameOutcome& b) {
+    return a.sequence == b.sequence && a.code == b.code && (a.code == StatusCode::timed_out || a.text == b.text);
+  }
+};
+
+// All results of a node, by channel and by name: the state of the model that it trains.
+using ChannelPast = std::array<std::vector<Outcome>, kChannelCount>;
+using NamedPast = std::map<std::string, std::vector<NameOutcome>>;
+struct Past {
+  ChannelPast channels;
+  NamedPast named;
+  friend bool operator==(const Past&, const Past&) = default;
+};
 
 // The same on every member that submits operation `sequence` of a channel.
 struct OperationPlan {
@@ -46,7 +65,7 @@ class DataPlane {
   // `founding` is empty for a newcomer, `nodes` how many there ever are.
   DataPlane(World world, int self, const View& founding, int nodes, int elements, Random* random);
   // A newcomer's first install, with the results that those it enters with hold.
-  void enter(const View& next, std::span<const ChannelVerdict> verdicts, Past past);
+  void enter(const View& next, std::span<const ChannelVerdict> verdicts, ChannelPast past);
 
   // Precondition: the channel is idle.
   void start(Channel channel, const OperationPlan& plan);
@@ -65,7 +84,7 @@ class DataPlane {
   [[nodiscard]] bool active(Channel channel) const { return state(channel).operation.has_value(); }
   [[nodiscard]] std::uint64_t done(Channel channel) const { return state(channel).outcomes.size(); }
   [[nodiscard]] const std::vector<Outcome>& outcomes(Channel channel) const { return state(channel).outcomes; }
-  [[nodiscard]] Past past() const { return {outcomes(Channel::ordered), outcomes(Channel::negotiated)}; }
+  [[nodiscard]] ChannelPast past() const { return {outcomes(Channel::ordered), outcomes(Channel::negotiated)}; }
 
  private:
   struct Active {

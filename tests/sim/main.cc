@@ -32,6 +32,8 @@ struct Totals {
   std::size_t resumed = 0;
   std::size_t broken = 0;
   std::size_t fenced_without_quorum = 0;
+  std::size_t names_executed = 0;
+  std::size_t names_rejected = 0;
   std::size_t joined = 0;
   std::size_t joined_late = 0;
   std::size_t left_out = 0;
@@ -66,6 +68,8 @@ bool run_seed(std::uint64_t seed, bool verbose, Totals& totals) {
   totals.resumed += summary.resumed;
   totals.broken += summary.broken;
   totals.fenced_without_quorum += summary.fenced_without_quorum;
+  totals.names_executed += summary.names_executed;
+  totals.names_rejected += summary.names_rejected;
   totals.joined += summary.joined;
   totals.joined_late += summary.joined_late;
   totals.left_out += summary.left_out;
@@ -112,10 +116,11 @@ int main(int count, char** values) {
   std::printf(
       "%zu schedules, %zu failed; %zu distinct traces, %zu transitions covered, %zu views, %zu schedules with "
       "survivors, %zu operations resumed, %zu broken, %zu nodes fenced without a quorum\n"
-      "%zu newcomers joined, %zu after the word of it was lost on them; %zu views left one out; %zu died before a view "
+      "%zu names executed, %zu rejected; %zu newcomers joined, %zu after the word of it was lost on them; %zu views "
+      "left one out; %zu died before a view "
       "had them, %zu before they heard of it\n",
       totals.runs, failures, totals.traces.size(), totals.transitions.size(), totals.views, totals.survived,
-      totals.resumed, totals.broken, totals.fenced_without_quorum, totals.joined, totals.joined_late, totals.left_out,
-      totals.died_undecided, totals.died_uninstalled);
+      totals.resumed, totals.broken, totals.fenced_without_quorum, totals.names_executed, totals.names_rejected,
+      totals.joined, totals.joined_late, totals.left_out, totals.died_undecided, totals.died_uninstalled);
   return failures == 0 ? 0 : 1;
 }

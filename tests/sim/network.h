@@ -13,7 +13,7 @@
 namespace hora::sim {
 
 // Whose message it is: the first byte of each.
-enum class Traffic : std::uint8_t { membership, joining };
+enum class Traffic : std::uint8_t { membership, joining, negotiation };
 
 class Network {
  public:

@@ -4,8 +4,8 @@
 
 #include <utility>
 
-#include "collectives/recovery.h"
 #include "sim/cluster.h"
+#include "sim/report.h"
 
 namespace hora::sim {
 
@@ -17,22 +17,16 @@ MemberId member_of(int node) {
   return MemberId{static_cast<std::uint64_t>(node)};
 }
 
-wire::Bytes decide(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& bytes) {
-  std::map<MemberId, std::vector<ChannelReport>> reports;
-  for (const auto& [id, report] : bytes)
-    if (auto decoded = recovery::decode_reports(report)) reports[id] = std::move(*decoded);
-  return recovery::encode_verdicts(recovery::decide(old, next, reports));
-}
-
 }  // namespace
 
 Node::Node(Cluster& cluster, int index, const View& founding, std::uint64_t seed)
     : cluster_(cluster),
       index_(index),
       data_({&cluster.memory(), [this] { cluster_.publish(index_); }, [this](Channel channel) { poke(channel); },
-             [this](Channel channel) { submit_next(channel); }, [this] { return cluster_.checker().expelled(index_); },
+             [this](Channel channel) { ended(channel); }, [this] { return cluster_.checker().expelled(index_); },
              [this](const std::string& what) { cluster_.violation(what); }},
             index, founding, cluster.swarm().total(), cluster.swarm().elements, &cluster.random()),
+      named_(cluster, *this, index),
       boundary_(cluster, *this, index),
       seed_(seed),
       entered_(!founding.members.empty()) {
@@ -42,27 +36,9 @@ Node::Node(Cluster& cluster, int index, const View& founding, std::uint64_t seed
 elastic::MembershipOptions Node::membership_options() {
   elastic::MembershipOptions options;
   options.decide = decide;
-  options.may_enter = [this](const View& old, const auto& reports) { return may_enter(old, reports); };
+  options.may_enter = [](const View&, const auto& reports) { return stand_at_boundary(reports); };
   options.kill_suspects = cluster_.swarm().kill_suspects;
   return options;
-}
-
-// All members have ended the same operations, and nothing is under way.
-bool Node::may_enter(const View&, const std::map<MemberId, wire::Bytes>& reports) {
-  std::optional<Positions> boundary;
-  for (const auto& [id, bytes] : reports) {
-    const auto channels = recovery::decode_reports(bytes);
-    if (!channels) return false;
-    Positions done{};
-    for (const Channel channel : kChannels) {
-      const ChannelReport& report = (*channels)[static_cast<std::size_t>(channel)];
-      if (report.active) return false;
-      done[static_cast<std::size_t>(channel)] = report.done;
-    }
-    if (boundary.value_or(done) != done) return false;
-    boundary = done;
-  }
-  return true;
 }
 
 TimePoint Node::now() const {
@@ -78,7 +54,8 @@ void Node::boot() {
     return boundary_.ask();
   }
   carry_out();
-  for (const Channel channel : kChannels) submit_next(channel);
+  submit_next();
+  named_.begin(view());
 }
 
 void Node::input(std::function<void()> handler) {
@@ -96,6 +73,11 @@ void Node::receive(int from, const wire::Bytes& packet) {
   wire::Bytes message(packet.begin() + 1, packet.end());
   if (traffic == Traffic::joining)
     return input([this, from, message = std::move(message)] { boundary_.receive(from, message); });
+  if (traffic == Traffic::negotiation)
+    return input([this, from, message = std::move(message)] {
+      cluster_.trace(index_, fmt::format("about names from {}", from));
+      named_.receive(from, message);
+    });
   input([this, from, message = std::move(message)] {
     cluster_.trace(index_, fmt::format("from {}", from), message);
     machine_->on_message(member_of(from), message, now());
@@ -197,39 +179,49 @@ void Node::carry_out(elastic::Action& action) {
 void Node::report(Epoch epoch) {
   if (epoch != machine_->view().epoch) return;
   data_.freeze();
-  std::vector<ChannelReport> reports;
+  Report report;
   for (const Channel channel : kChannels) {
-    reports.push_back(data_.report(channel));
-    reports.back().expired = expired(channel);
+    report.channels.push_back(data_.report(channel));
+    report.channels.back().expired = expired(channel);
   }
-  machine_->on_report(epoch, recovery::encode_reports(reports), now());
+  named_.report(report);
+  machine_->on_report(epoch, encode(report), now());
 }
 
 void Node::install(const elastic::Install& install) {
   cluster_.trace(index_, fmt::format("install {}", elastic::to_string(install.next)));
   const Epoch before{install.next.epoch.value - 1};
   cluster_.checker().entered(index_, before, install.next, install.verdict);
-  const auto verdicts = recovery::decode_verdicts(install.verdict);
-  if (!verdicts) return cluster_.violation("a verdict cannot be decoded");
-  cluster_.count(*verdicts);
+  const auto verdict = decode_verdict(install.verdict);
+  if (!verdict) return cluster_.violation("a verdict cannot be decoded");
+  cluster_.count(verdict->channels);
   const bool joins = !std::exchange(entered_, true);
   if (joins) {
-    data_.enter(install.next, *verdicts, boundary_.take_past());
+    Past past = boundary_.take_past();
+    data_.enter(install.next, verdict->channels, std::move(past.channels));
+    named_.take_past(std::move(past.named));
     cluster_.entered(index_, told_again_);
   } else {
-    data_.install(install.next, *verdicts);
+    named_.before_install(*verdict);
+    data_.install(install.next, verdict->channels);
   }
   if (data_.lost()) return;
-  cluster_.checker().settled(index_, install.next.epoch, data_);
+  named_.after_install(install.next, *verdict);
+  cluster_.checker().settled(index_, install.next.epoch, past());
   if (const auto wish = std::exchange(wish_, std::nullopt); wish && !install.next.rank_of(member_of(*wish)))
     cluster_.left_out();
+  resume(joins);
+}
+
+// What waited for the install goes on.
+void Node::resume(bool joins) {
   const auto held = boundary_.release();
-  for (const Channel channel : kChannels)
-    if (joins)
-      submit_next(channel);
-    else if (std::exchange(waiting_[static_cast<std::size_t>(channel)], false) ||
-             held[static_cast<std::size_t>(channel)])
-      submit(channel);
+  if (joins) {
+    submit_next();
+  } else if (std::exchange(waiting_, false) || held[static_cast<std::size_t>(Channel::ordered)]) {
+    submit();
+  }
+  named_.begin_step();
   // What expired after it was reported still waits for a verdict.
   for (const Channel channel : kChannels)
     if (expired(channel))
@@ -270,35 +262,44 @@ void Node::step(Channel channel) {
   if (running() && !paused_) data_.step(channel);
 }
 
-bool Node::work_done() const {
-  for (const Channel channel : kChannels)
-    if (data_.done(channel) < cluster_.swarm().operations) return false;
-  return true;
+bool Node::work_done(Channel channel) const {
+  return channel == Channel::ordered ? data_.done(channel) >= cluster_.swarm().operations : named_.finished();
 }
 
-void Node::submit_next(Channel channel) {
-  const std::uint64_t sequence = data_.done(channel) + 1;
+void Node::ended(Channel channel) {
+  if (channel == Channel::ordered)
+    submit_next();
+  else
+    named_.operation_ended();
+}
+
+void Node::submit_next() {
+  const std::uint64_t sequence = data_.done(Channel::ordered) + 1;
   if (sequence > cluster_.swarm().operations) return boundary_.look();
   Duration think = cluster_.draw(cluster_.swarm().think_max);
-  if (cluster_.is_late(index_, channel, sequence)) think += cluster_.swarm().operation_timeout * 2;
-  cluster_.events().after(think, [this, channel, sequence] {
+  if (cluster_.is_late(index_, Channel::ordered, sequence)) think += cluster_.swarm().operation_timeout * 2;
+  cluster_.events().after(think, [this, sequence] {
     // It may have become an error before it was called.
-    if (data_.done(channel) + 1 == sequence) submit(channel);
+    if (data_.done(Channel::ordered) + 1 == sequence) submit();
   });
 }
 
-void Node::submit(Channel channel) {
-  if (!running() || leaving_ || data_.active(channel)) return;
+void Node::submit() {
+  if (!running() || leaving_ || data_.active(Channel::ordered)) return;
   if (paused_) {
-    inbox_.emplace_back([this, channel] { submit(channel); });
+    inbox_.emplace_back([this] { submit(); });
     return;
   }
   if (data_.frozen()) {  // the token is not to be had before the install
-    waiting_[static_cast<std::size_t>(channel)] = true;
+    waiting_ = true;
     return;
   }
+  const std::uint64_t sequence = data_.done(Channel::ordered) + 1;
+  if (sequence <= cluster_.swarm().operations && !boundary_.holds(Channel::ordered)) start(Channel::ordered);
+}
+
+void Node::start(Channel channel) {
   const std::uint64_t sequence = data_.done(channel) + 1;
-  if (sequence > cluster_.swarm().operations || boundary_.holds(channel)) return;
   started_[static_cast<std::size_t>(channel)] = now();
   cluster_.events().after(cluster_.swarm().operation_timeout, [this, channel, sequence] { expire(channel, sequence); });
   data_.start(channel, cluster_.plan(channel, sequence));

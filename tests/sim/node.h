@@ -9,6 +9,7 @@
 #include "elastic/membership.h"
 #include "sim/boundary.h"
 #include "sim/data_plane.h"
+#include "sim/named_work.h"
 
 namespace hora::sim {
 
@@ -32,6 +33,13 @@ class Node {
   void leave();
   void request_view_change();
   void admit(int newcomer);
+  // Now, or when a paused node wakes.
+  void input(std::function<void()> handler);
+
+  // For the work of this node.
+  bool holds(Channel channel) { return boundary_.holds(channel); }
+  void look() { boundary_.look(); }
+  void start(Channel channel);
 
   [[nodiscard]] bool crashed() const { return crashed_; }
   [[nodiscard]] bool paused() const { return paused_; }
@@ -42,15 +50,20 @@ class Node {
   [[nodiscard]] bool in_operation() const {
     return data_.active(Channel::ordered) || data_.active(Channel::negotiated);
   }
-  [[nodiscard]] bool work_done() const;
+  [[nodiscard]] bool work_done() const { return work_done(Channel::ordered) && work_done(Channel::negotiated); }
+  [[nodiscard]] bool work_done(Channel channel) const;
+  // Operations of the ordered channel; steps of the names that are submitted.
+  [[nodiscard]] std::uint64_t steps(Channel channel) const {
+    return channel == Channel::ordered ? data_.done(channel) : named_.steps();
+  }
+  [[nodiscard]] std::uint64_t steps() const { return named_.steps(); }
+  [[nodiscard]] Past past() const { return {data_.past(), named_.past()}; }
   [[nodiscard]] const View& view() const { return machine_->view(); }
   [[nodiscard]] const DataPlane& data() const { return data_; }
   [[nodiscard]] const wire::Bytes& record() const { return record_; }
 
  private:
   [[nodiscard]] elastic::MembershipOptions membership_options();
-  [[nodiscard]] bool may_enter(const View& old, const std::map<MemberId, wire::Bytes>& reports);
-  void input(std::function<void()> handler);
   void carry_out();
   void carry_out(elastic::Action& action);
   void install(const elastic::Install& install);
@@ -58,8 +71,10 @@ class Node {
   void arm();
   void step(Channel channel);
   void poke(Channel channel);
-  void submit_next(Channel channel);
-  void submit(Channel channel);
+  void ended(Channel channel);
+  void submit_next();
+  void submit();
+  void resume(bool joins);
   void expire(Channel channel, std::uint64_t sequence);
   [[nodiscard]] bool expired(Channel channel) const;
   [[nodiscard]] TimePoint now() const;
@@ -68,12 +83,13 @@ class Node {
   int index_;
   std::optional<elastic::Membership> machine_;
   DataPlane data_;
+  NamedWork named_;
   Boundary boundary_;
   wire::Bytes record_;  // in shared memory
   std::array<TimePoint, kChannelCount> started_{};
   std::array<bool, kChannelCount> poked_{};
-  std::array<bool, kChannelCount> waiting_{};  // to submit, for the end of a freeze
-  std::vector<std::function<void()>> inbox_;   // while paused
+  bool waiting_ = false;                      // to submit, for the end of a freeze
+  std::vector<std::function<void()>> inbox_;  // while paused
   std::uint64_t armed_ = 0;
   std::uint64_t seed_;
   bool entered_;                 // it installed or founded a view

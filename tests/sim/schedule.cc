@@ -66,7 +66,10 @@ void Cluster::about_to_admit(int member, int newcomer) {
 }
 
 void Cluster::before_step(int index, Channel channel) {
-  if (!inner_.pending || channel != inner_.channel) return;
+  if (!inner_.pending) return;
+  // How many operations the names make is not known before: at the latest it is the last one of the ordered channel.
+  const bool last = channel == Channel::ordered && node(index).data().done(channel) + 1 == swarm_.operations;
+  if (channel != inner_.channel && !last) return;
   if (!node(inner_.node).running()) inner_.node = index;  // another fault came first
   if (index != inner_.node) return;
   const std::uint64_t current = node(index).data().done(channel) + 1;
@@ -152,7 +155,7 @@ void Cluster::check_end() {
       first = &node(index);
       first_index = index;
     } else {
-      checker_.same_past(first_index, first->data(), index, node(index).data());
+      checker_.same_past(first_index, first->past(), index, node(index).past());
     }
   }
   summary_.views = checker_.views();
@@ -163,8 +166,8 @@ std::string Cluster::describe_unsettled() const {
   for (int index = 0; index < swarm_.total(); ++index) {
     const Node& each = node(index);
     if (!each.running()) continue;
-    text += fmt::format(" node {} in {}, done {} and {}{};", index, elastic::to_string(each.view()),
-                        each.data().done(Channel::ordered), each.data().done(Channel::negotiated),
+    text += fmt::format(" node {} in {}, done {} and {} in step {}{};", index, elastic::to_string(each.view()),
+                        each.data().done(Channel::ordered), each.data().done(Channel::negotiated), each.steps(),
                         each.in_operation() ? ", in an operation" : "");
   }
   return text;

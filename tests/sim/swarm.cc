@@ -59,6 +59,8 @@ Swarm::Swarm(std::uint64_t seed) {
   newcomer_retry = microseconds(pick({5'000, 100'000, 1'000'000}));
   step_operations = 1 + random.below(3);
   joining_faults = static_cast<int>(random.below(4));
+  tensors = 1 + static_cast<int>(random.below(5));
+  eager_newcomers = random.chance(1, 3);
 }
 
 std::string Swarm::describe() const {
@@ -69,12 +71,12 @@ std::string Swarm::describe() const {
       "size={} hosts={} silence_ms={} latency_us={} visibility_us={} freeze_us={} think_us={} death_notice_us={} "
       "operation_timeout_us={} kill_suspects={} records_readable={} all_leave={} chunked_percent={} elements={} "
       "operations={} laggard={} newcomers={} newcomer_delay_us={} newcomer_retry_us={} joining_faults={} "
-      "step_operations={} faults=1+{} "
+      "step_operations={} tensors={} eager_newcomers={} faults=1+{} "
       "of:{}",
       size, hosts, silence_ms, us(latency_max), us(visibility_max), us(freeze_max), us(think_max), us(death_notice_max),
       us(operation_timeout), kill_suspects, records_readable, all_leave_at_the_end, chunked_percent, elements,
       operations, laggard, newcomers, us(newcomer_delay_max), us(newcomer_retry), joining_faults, step_operations,
-      faults, names);
+      tensors, eager_newcomers, faults, names);
 }
 
 }  // namespace hora::sim

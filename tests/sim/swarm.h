@@ -44,13 +44,15 @@ struct Swarm {
   bool all_leave_at_the_end = false;
   int chunked_percent = 0;
   int elements = 1;
-  std::uint64_t operations = 1;       // of each channel
+  std::uint64_t operations = 1;       // of the ordered channel, and submissions of each name
   int laggard = -1;                   // a node that submits one of its operations late, after the operation timeout
   int faults = 1;                     // besides the one inside an operation
   Duration newcomer_delay_max{};      // until it starts
   Duration newcomer_retry{};          // until it asks again
+  bool eager_newcomers = false;       // they say that they are ready before all members stand still
   int joining_faults = 0;             // at the moments when somebody is asked to admit
-  std::uint64_t step_operations = 1;  // of each channel between two step boundaries
+  std::uint64_t step_operations = 1;  // of the ordered channel, and steps of the names, between two boundaries
+  int tensors = 1;                    // submitted in each step
   std::vector<FaultKind> kinds;       // the ones that happen
 };
 
