@@ -44,7 +44,7 @@ class DataPlane {
   std::unique_ptr<GroupTransport> group_;
   shm::ShmGroup* shm_ = nullptr;       // group_, where the transport is shm
   tcp::SocketPairs* pairs_ = nullptr;  // the links of group_, where it is not
-  View view_;                     // installed last
+  View view_;                          // installed last
 };
 
 }  // namespace hora::engine
