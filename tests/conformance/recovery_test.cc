@@ -100,6 +100,14 @@ TEST_CASE("an_allreduce_is_never_broken") {
         CHECK(sweep({implementation, 3, 1, 1}, single_task({Collective::allreduce, count, in_place}), 1) == 0);
 }
 
+// So long that links are full and messages cut when a rank dies, and forwarded results as well.
+TEST_CASE("survivors_agree_when_a_rank_dies_amid_long_messages") {
+  constexpr std::uint64_t kLong = 90'000;
+  for (const Implementation& implementation : implementations())
+    for (const bool in_place : {false, true})
+      CHECK(sweep({implementation, 3, 1, 5}, single_task({Collective::allreduce, kLong, in_place}), 9) == 0);
+}
+
 TEST_CASE("a_mismatch_known_to_one_survivor_is_known_to_all") {
   for (const Implementation& implementation : implementations())
     for (const int victim : {0, 1, 2}) {
