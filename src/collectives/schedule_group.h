@@ -44,9 +44,14 @@ class ScheduleGroup final : public GroupTransport {
     return lane(channel).player.retained_signatures();
   }
 
-  void begin_sleep() override { links_->begin_sleep(); }
+  void begin_sleep() override {
+    moves_before_sleep_ = links_->moves();
+    links_->begin_sleep();
+  }
+  // A step that moved something need not have come to the end of what was possible, and so need not have asked the
+  // links for all that it waits for.
   void sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) override {
-    links_->sleep(wake_word, seen, timeout);
+    if (links_->moves() == moves_before_sleep_) links_->sleep(wake_word, seen, timeout);
   }
   void end_sleep() override { links_->end_sleep(); }
   void wake() noexcept override { links_->wake(); }
@@ -84,6 +89,7 @@ class ScheduleGroup final : public GroupTransport {
   std::array<Lane, kChannelCount> lanes_;
   std::vector<Peer> peers_;  // by rank, this one included
   bool settled_ = true;
+  std::uint64_t moves_before_sleep_ = 0;
 };
 
 }  // namespace hora::collectives

@@ -72,8 +72,9 @@ class SchedulePlayer {
   // Where one lane of the plan has come.
   struct Cursor {
     std::size_t segment = 0;
-    std::uint32_t stage = 0;  // within the segment
-    bool begun = false;       // that stage
+    std::uint32_t stage = 0;     // within the segment
+    bool begun = false;          // that stage
+    bool target_filled = false;  // with the segment, in the pass that reduced it
     std::uint32_t transfers_left = 0;
     std::vector<char> made;  // by transfer of the stage
   };
@@ -89,7 +90,8 @@ class SchedulePlayer {
   bool play_stage(Cursor& cursor, const Stage& stage);
   bool send(const Move& move);
   bool receive(const Move& move);
-  void reduce(const Move& move);
+  [[nodiscard]] bool fills_target(const Segment& segment, const Move& move) const;
+  void reduce(const Move& move, std::byte* copy);
   // Elements [offset, offset + count) of every contribution: from the sources of several extents into one piece, and
   // from the result into the targets.
   void copy_in(std::uint64_t offset, std::uint64_t count);

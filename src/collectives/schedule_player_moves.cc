@@ -49,6 +49,7 @@ void SchedulePlayer::prepare_moves() {
     cursors_[lane].segment = lane;
     cursors_[lane].stage = 0;
     cursors_[lane].begun = false;
+    cursors_[lane].target_filled = false;
   }
   segments_left_ = plan_->segments.size();
   sent_.assign(static_cast<std::size_t>(size_), 0);
@@ -84,7 +85,8 @@ void SchedulePlayer::play_moves() {
     while (cursor.stage < segment.stages && play_stage(cursor, plan_->stages[segment.first_stage + cursor.stage])) {
     }
     if (cursor.stage < segment.stages || !has_met_all()) continue;
-    if (fills_targets_early_) copy_out(segment.offset, segment.count);
+    if (fills_targets_early_ && !cursor.target_filled) copy_out(segment.offset, segment.count);
+    cursor.target_filled = false;
     cursor.segment += plan_->lanes;
     cursor.stage = 0;
     --segments_left_;
@@ -114,7 +116,9 @@ bool SchedulePlayer::play_stage(Cursor& cursor, const Stage& stage) {
   if (cursor.transfers_left > 0 || !has_met_all()) return false;
   for (const Move& move : moves.subspan(stage.transfers)) {
     if (move.action == Action::reduce) {
-      reduce(move);
+      const Segment& segment = plan_->segments[cursor.segment];
+      cursor.target_filled = fills_target(segment, move);
+      reduce(move, cursor.target_filled ? operation_.extents[0].target + segment.offset * element_bytes() : nullptr);
     } else {
       const auto source = bytes_of(plan_->schedule.sources_of(move)[0]);
       copy_bytes(writable(move.target).data(), source.data(), source.size());
@@ -141,13 +145,19 @@ bool SchedulePlayer::receive(const Move& move) {
   return received.ok() && received.value();
 }
 
-void SchedulePlayer::reduce(const Move& move) {
+// The move makes all of the segment's result, which may go into the one target in the same pass.
+bool SchedulePlayer::fills_target(const Segment& segment, const Move& move) const {
+  return fills_targets_early_ && operation_.extents.size() == 1 && move.last && move.target.buffer == Buffer::result &&
+         move.target.offset == segment.offset && move.target.count == segment.count;
+}
+
+void SchedulePlayer::reduce(const Move& move, std::byte* copy) {
   const Signature& signature = operation_.signature;
   const bool divide = signature.op == ReduceOp::average && move.last;
   const ReduceOp op = signature.op == ReduceOp::average && !move.last ? ReduceOp::sum : signature.op;
   operands_.clear();
   for (const Region& region : plan_->schedule.sources_of(move)) operands_.push_back(bytes_of(region).data());
-  find_reduce_kernel(signature.dtype, op)(writable(move.target).data(), nullptr, operands_.data(),
+  find_reduce_kernel(signature.dtype, op)(writable(move.target).data(), copy, operands_.data(),
                                           static_cast<int>(operands_.size()), move.target.count, divide ? size_ : 1);
 }
 

@@ -32,6 +32,8 @@ struct Implementation {
   int size_max;
   // On which host a rank of a job of `size` ranks is.
   std::uint64_t (*host_of)(int rank, int size);
+  // Where a job is dear to make, one in so many of the random schedules of failures is enough.
+  std::uint64_t cost;
 };
 
 std::span<const Implementation> implementations();

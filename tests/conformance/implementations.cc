@@ -26,15 +26,15 @@ std::uint64_t in_turns(int rank, int) {
 }
 
 constexpr Implementation kImplementations[] = {
-    {"schedules over inproc", make_inproc_job, 7, one_host},
-    {"two levels in turns over inproc", make_inproc_job, 7, in_turns},
-    {"shm", make_shm_job, 7, one_host},
-    {"tcp on one host", make_tcp_job, 7, one_host},
-    {"tcp between hosts of one rank", make_tcp_job, 3, own_host},
-    {"tcp between two hosts", make_tcp_job, 5, half_host},
-    {"rings on one host", make_mixed_job, 4, one_host},
-    {"rings on two hosts and tcp between them", make_mixed_job, 5, half_host},
-    {"rings beside a rank alone and tcp to it", make_mixed_job, 4, first_alone},
+    {"schedules over inproc", make_inproc_job, 7, one_host, 1},
+    {"two levels in turns over inproc", make_inproc_job, 7, in_turns, 1},
+    {"shm", make_shm_job, 7, one_host, 1},
+    {"tcp on one host", make_tcp_job, 7, one_host, 6},
+    {"tcp between hosts of one rank", make_tcp_job, 3, own_host, 6},
+    {"tcp between two hosts", make_tcp_job, 5, half_host, 6},
+    {"rings on one host", make_mixed_job, 4, one_host, 6},
+    {"rings on two hosts and tcp between them", make_mixed_job, 5, half_host, 6},
+    {"rings beside a rank alone and tcp to it", make_mixed_job, 4, first_alone, 6},
 };
 
 }  // namespace

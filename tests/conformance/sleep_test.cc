@@ -24,7 +24,7 @@ TEST_CASE("a_sleeping_rank_wakes_when_a_peer_moves") {
       const auto job = implementation.make(founding_view(implementation, size));
       std::vector<std::vector<std::unique_ptr<Tensors>>> tensors(static_cast<std::size_t>(size));
       const auto workload_at = [](std::size_t i) {
-        const std::uint64_t count = i % 3 == 0 ? kChunkBytes + 5 : i;
+        const std::uint64_t count = i % 3 == 0 ? 12 * kChunkBytes + 5 : i;
         return Workload{{Collective::allreduce, DataType::int32, ReduceOp::sum, Rank{0}, count}, i % 2 == 0, false, i};
       };
       for (std::size_t r = 0; r < tensors.size(); ++r)

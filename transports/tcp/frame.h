@@ -14,6 +14,9 @@ namespace hora::tcp {
 // So long that its header and its system call are free, so short that the sockets of a channel share a message evenly.
 inline constexpr std::uint32_t kFrameBytes = 256 << 10;
 
+// After so many bytes a call returns, though more could be moved: others may want the engine.
+inline constexpr std::size_t kCallBytes = 16 * kFrameBytes;
+
 struct FrameHeader {
   Tag tag;
   std::uint64_t offset = 0;  // of the payload in its message

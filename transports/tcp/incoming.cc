@@ -44,12 +44,12 @@ Result<bool> Incoming::receive(const Tag& tag, std::span<std::byte> data, std::u
     sequence = tag.sequence;
     drop_past();
   }
-  if (take(tag, data)) return true;
+  if (take(tag, data, moves)) return true;
   Request request{tag, data, moves};
   for (std::size_t stream = 0; stream < inputs_.size() && !malformed_; ++stream) {
     pump(stream, request);
     if (request.wrong_length) break;
-    if (take(tag, data)) return true;
+    if (take(tag, data, moves)) return true;
   }
   const Message* message = find(tag);
   if (request.wrong_length || (message != nullptr && message->total != data.size()))
@@ -82,11 +82,12 @@ void Incoming::release(Message& message) {
 }
 
 // True when the message of `tag` is whole and in `data`.
-bool Incoming::take(const Tag& tag, std::span<std::byte> data) {
+bool Incoming::take(const Tag& tag, std::span<std::byte> data, std::uint64_t& moves) {
   Message* message = find(tag);
   if (message == nullptr || !message->complete() || message->total != data.size()) return false;
   if (message->stored && !data.empty()) std::memcpy(data.data(), message->bytes.data(), data.size());
   release(*message);
+  ++moves;
   return true;
 }
 
@@ -99,6 +100,8 @@ void Incoming::pump(std::size_t stream, Request& request) {
     if (input.place == Place::undecided) return;
     if (input.place == Place::direct && messages_[input.message].tag != request.tag) return;
     if (!read_payload(*streams_[stream], input, request)) return;
+    request.bytes_left -= std::min<std::size_t>(request.bytes_left, input.frame.length);
+    if (request.bytes_left == 0) return streams_[stream]->await_input();
     // Reading on would cost a system call, most often for nothing.
     if (const Message* message = find(request.tag); message != nullptr && message->complete()) return;
   }

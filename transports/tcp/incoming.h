@@ -68,6 +68,7 @@ class Incoming {
     std::span<std::byte> data;
     std::uint64_t& moves;
     bool wrong_length = false;
+    std::size_t bytes_left = kCallBytes;
   };
 
   static std::size_t lane_of(const Tag& tag) noexcept;
@@ -77,7 +78,7 @@ class Incoming {
   Message* find(const Tag& tag);
   std::size_t claim(const Tag& tag, std::uint64_t total, bool stored);
   void release(Message& message);
-  bool take(const Tag& tag, std::span<std::byte> data);
+  bool take(const Tag& tag, std::span<std::byte> data, std::uint64_t& moves);
   void pump(std::size_t stream, Request& request);
   bool read_header(Stream& stream, Input& input, std::uint64_t& moves);
   void decide(Input& input, Request& request);

@@ -31,11 +31,18 @@ bool Outgoing::send(const Tag& tag, std::span<const std::byte> data, std::uint64
   }
   if (!message.active) message = Message{tag, 0, false, 0, true};
   const std::size_t usable = lane == 0 ? frames_.size() : 1;
-  for (bool moved = true; moved && !closed_;) {
+  std::size_t frames = 0;
+  for (bool moved = true; moved && !closed_ && frames < kCallBytes / kFrameBytes;) {
     moved = false;
-    for (std::size_t stream = 0; stream < usable && !closed_; ++stream) moved |= push(stream, lane, data, moves);
+    for (std::size_t stream = 0; stream < usable && !closed_; ++stream)
+      if (push(stream, lane, data, moves)) moved = true, ++frames;
   }
-  if (closed_ || !message.all_cut || message.frames_open > 0) return false;
+  if (closed_) return false;
+  if (!message.all_cut || message.frames_open > 0) {
+    // Those that are full wait for room already; this is for a call that had enough.
+    if (frames >= kCallBytes / kFrameBytes) streams_[0]->await_room();
+    return false;
+  }
   message.active = false;
   return true;
 }
