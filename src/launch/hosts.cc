@@ -30,6 +30,12 @@ bool Hosts::all_ready() const {
   return std::ranges::all_of(entries_, [](const Entry& entry) { return entry.host->state() == Host::State::ready; });
 }
 
+std::string Hosts::first_silent() const {
+  for (const Entry& entry : entries_)
+    if (entry.host->state() == Host::State::connecting) return entry.name;
+  return "";
+}
+
 std::optional<std::string> Hosts::first_loss() const {
   for (const Entry& entry : entries_)
     if (entry.host->state() == Host::State::lost) return fmt::format("host {}: {}", entry.name, entry.host->why());

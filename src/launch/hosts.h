@@ -20,6 +20,8 @@ class Hosts {
   Hosts(const JobConfig& config, const Watchdog& watchdog, HostEvents& events);
 
   [[nodiscard]] bool all_ready() const;
+  // The first of them that has not answered; empty: none.
+  [[nodiscard]] std::string first_silent() const;
   // Why the first of them that is lost is.
   [[nodiscard]] std::optional<std::string> first_loss() const;
   [[nodiscard]] const std::string& name(int host) const { return at(host).name; }

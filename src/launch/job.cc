@@ -63,7 +63,9 @@ Status Job::await_hosts() {
   press_at_ = deadline;
   while (!hosts_.all_ready()) {
     if (const auto loss = hosts_.first_loss()) return {StatusCode::resource, *loss};
-    if (clock_.now() >= deadline) return {StatusCode::timed_out, "a host did not answer in time"};
+    if (clock_.now() >= deadline)
+      return {StatusCode::timed_out, fmt::format("host {} did not answer within {} s", hosts_.first_silent(),
+                                                 std::chrono::round<std::chrono::seconds>(kConnectTime).count())};
     if (interrupted_by_ != 0) return {StatusCode::shut_down, "interrupted"};
     wait_for_events();
   }

@@ -252,6 +252,13 @@ class Hosts(unittest.TestCase):
             status, _, err = job.end()
         self.assertEqual(status, 255, err)
 
+    def test_ranks_of_several_agents_are_one_job(self):
+        program = pathlib.Path(HORA).parent / "examples" / "01_allreduce"
+        status, out, err = run("-np", "3", "--hosts", "a:1,b:2", *self.HERE, program)
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual(sorted(out.split("\n"))[1:],
+                         [f"[{rank}] rank {rank} of 3: sum 6 of 3 ranks" for rank in range(3)])
+
     def test_no_orphans(self):
         script = "sleep 1000 & echo $! >> $NOTES; wait"
         for number in (signal.SIGKILL, signal.SIGINT):
