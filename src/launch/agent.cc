@@ -25,6 +25,9 @@ namespace {
 // More than any command line: what a stranger sends is not taken for a long message.
 constexpr std::size_t kMessageBytesMax = std::size_t{8} << 20;
 
+// Between two words to the launcher.
+constexpr int kAliveMs = 15'000;
+
 class Agent final : public HostEvents {
  public:
   explicit Agent(Watchdog watchdog) : watchdog_(std::move(watchdog)) {}
@@ -34,10 +37,10 @@ class Agent final : public HostEvents {
       const bool room = untaken_ < kAgentWindowBytes;
       std::vector<pollfd> polled{{STDIN_FILENO, POLLIN, 0}, {writer_.pending() ? STDOUT_FILENO : -1, POLLOUT, 0}};
       if (host_) host_->append_polled(polled, room);
-      if (::poll(polled.data(), polled.size(), -1) < 0) {
-        if (errno == EINTR) continue;
-        return;
-      }
+      const int found = ::poll(polled.data(), polled.size(), kAliveMs);
+      if (found < 0 && errno != EINTR) return;
+      if (found == 0) send(Alive{});
+      if (found <= 0) continue;
       if (host_) host_->handle(&polled[2]);
       if (polled[1].revents != 0) connected_ = connected_ && writer_.flush(STDOUT_FILENO).ok();
       if (polled[0].revents != 0) read();

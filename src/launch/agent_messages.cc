@@ -47,6 +47,8 @@ void write(wire::Writer& writer, const Ended& message) {
   writer.boolean(message.out_of_memory);
 }
 
+void write(wire::Writer&, const Alive&) {}
+
 int number(wire::Reader& reader) {
   const std::uint32_t value = reader.u32();
   if (value > INT32_MAX) reader.fail();
@@ -92,6 +94,7 @@ void read(wire::Reader& reader, Ended& message) {
   message.exit.signal = number(reader);
   message.out_of_memory = reader.boolean();
 }
+void read(wire::Reader&, Alive&) {}
 
 template <typename Message>
 wire::Bytes encode_any(const Message& message) {

@@ -2,7 +2,7 @@
 //
 //   launcher                             agent
 //   Setup, once                          Ready, or Refused and it ends
-//   Start | Signal | Taken, ...          NotStarted | OutputBytes | Ended, ...
+//   Start | Signal | Taken, ...          NotStarted | OutputBytes | Ended | Alive, ...
 //
 // Either side ends by closing its end; the agent then kills the processes that it has started.
 #pragma once
@@ -63,7 +63,10 @@ struct Ended {
   Exit exit;
   bool out_of_memory = false;
 };
-using FromAgent = std::variant<Ready, Refused, NotStarted, OutputBytes, Ended>;
+// Sent by an agent that has nothing to say. Where the launcher went away behind a link that was down, this makes the
+// network notice that nobody is there any more, so that the connection ends and the processes with it.
+struct Alive {};
+using FromAgent = std::variant<Ready, Refused, NotStarted, OutputBytes, Ended, Alive>;
 
 wire::Bytes encode(const ToAgent& message);
 wire::Bytes encode(const FromAgent& message);

@@ -44,6 +44,7 @@ class RemoteHost final : public Host {
   void on(const NotStarted& message);
   void on(const OutputBytes& output);
   void on(const Ended& ended);
+  void on(const Alive&) {}
 
   std::vector<std::string> shell_;  // with the agent's command line
   const Watchdog& watchdog_;

@@ -47,6 +47,7 @@ TEST_CASE("messages of an agent are read as they were written") {
   const Ended ended = through_agent(Ended{5, {0, 9}, true});
   CHECK(ended.exit == Exit{0, 9});
   CHECK(ended.out_of_memory);
+  through_agent(Alive{});
 }
 
 TEST_CASE("what is no message is refused") {
