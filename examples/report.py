@@ -59,7 +59,11 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .85rem; }
        --loss: #3b5bdb; --world: #0b7285; --rate: #94a3b8; --life: #a5b4fc; --newcomer: #8ce99a; --kill: #d6336c;
        --join: #2b8a3e; --flag-ink: #fff; --good: #2b8a3e; --bad: #c92a2a; }
        body { padding: 0; max-width: none; font-size: 10.5pt; } * { print-color-adjust: exact; }
-       .wide > svg { min-width: 0; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; } }
+       h1 { font-size: 16pt; } h2 { margin-top: 1.4rem; } dl.tiles { grid-template-columns: repeat(5, 1fr); }
+       dl.tiles div { padding: .5rem .7rem; } dl.tiles .value { font-size: 13pt; }
+       .wide { overflow: visible; } .wide > svg { min-width: 0; } .cards { grid-template-columns: 1fr 1fr; }
+       th, td { padding: .1rem .6rem .1rem 0; font-size: 8.5pt; }
+       figure, tr { break-inside: avoid; } h2 { break-after: avoid; } }
 """
 
 

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "HORA_";
 
-constexpr std::array<std::string_view, 26> kKnown = {
+constexpr std::array<std::string_view, 27> kKnown = {
     "HORA_CHUNK_BYTES",
     "HORA_FAILPOINT",
     "HORA_FUSION_BYTES",
@@ -38,6 +38,7 @@ constexpr std::array<std::string_view, 26> kKnown = {
     "HORA_SIZE",
     "HORA_SOCKETS_PER_PAIR",
     "HORA_SOCKET_IFNAME",
+    "HORA_SSH",
     "HORA_STALL_WARNING_MS",
     "HORA_START_TIMEOUT_MS",
     "HORA_STORE",

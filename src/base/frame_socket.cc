@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -31,7 +32,8 @@ Status gone(std::string_view why) {
 
 Status FrameWriter::write_some(int socket, std::span<const std::byte>& data) {
   while (!data.empty()) {
-    const ssize_t sent = ::send(socket, data.data(), data.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = ::send(socket, data.data(), data.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent < 0 && errno == ENOTSOCK) sent = ::write(socket, data.data(), data.size());
     if (sent < 0 && errno == EINTR) continue;
     if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return {};
     if (sent < 0) return gone(::strerror(errno));
@@ -56,7 +58,8 @@ Status FrameWriter::send(int socket, std::span<const std::byte> frame) {
     do {
       result = ::sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (result < 0 && errno == EINTR);
-    if (result < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return gone(::strerror(errno));
+    // A pipe takes it from the queue.
+    if (result < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != ENOTSOCK) return gone(::strerror(errno));
     if (result > 0) sent = static_cast<std::size_t>(result);
     if (sent == total) return {};
   }
@@ -140,7 +143,11 @@ Status FrameReader::read(int socket, std::size_t bytes_max) {
   message.msg_iovlen = 1;
   message.msg_control = control;
   message.msg_controllen = sizeof control;
-  const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+  if (got < 0 && errno == ENOTSOCK) {
+    message.msg_controllen = 0;
+    got = ::read(socket, part.iov_base, part.iov_len);
+  }
   if (got < 0) {
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) return {StatusCode::try_again, "nothing to read"};
     return gone(::strerror(errno));

@@ -1,5 +1,6 @@
 // Frames over a non-blocking stream socket: a 32-bit little-endian length, then that many bytes. Writing and reading
-// are two objects, so that a mutex for the writer does not concern the reader.
+// are two objects, so that a mutex for the writer does not concern the reader. A pipe serves as well, if its owner made
+// it non-blocking and ignores SIGPIPE.
 #pragma once
 
 #include <cstddef>

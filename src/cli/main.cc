@@ -5,6 +5,7 @@
 
 #include "base/version.h"
 #include "cli/commands.h"
+#include "launch/agent.h"
 #include "perf/command.h"
 
 namespace {
@@ -23,6 +24,7 @@ constexpr std::string_view kUsage =
 int main(int argc, char** argv) {
   const std::string_view command = argc > 1 ? argv[1] : "";
   if (command == "run") return hora::cli::run_command(argc - 1, argv + 1);
+  if (command == "agent") return hora::launch::run_agent();  // for `hora run` on another host, not for people
   if (command == "perf") return hora::perf::perf_command(argc - 1, argv + 1);
   if (command == "doctor") return hora::cli::doctor_command(argc - 1, argv + 1);
   if (command == "--version" || command == "version") {

@@ -3,16 +3,23 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
+#include <sstream>
 #include <string>
 #include <vector>
 
+#include "base/environment.h"
 #include "cli/commands.h"
+#include "launch/host_list.h"
 #include "launch/launcher.h"
+#include "launch/passed_variables.h"
 
 namespace hora::cli {
 namespace {
 
 constexpr int kUsage = 2;
+// Never asks for a password, and notices within 15 s that a host is silent.
+constexpr const char* kShell = "ssh -o BatchMode=yes -o ServerAliveInterval=5 -o ServerAliveCountMax=3";
 constexpr int kRanksMax = 1024;
 constexpr int kRestartsMax = 1'000'000;
 
@@ -23,6 +30,9 @@ struct RunArguments {
   int max_ranks = 0;
   int max_restarts = 0;
   std::string hosts;
+  std::string shell;
+  std::string store_address;
+  std::vector<std::string> passed;
   bool untagged = false;
   double grace_s = 5;
   std::vector<std::string> command;
@@ -52,7 +62,16 @@ void describe(CLI::App& app, RunArguments& arguments) {
   app.add_option("--max-np", arguments.max_ranks, "most processes at any time, replacements included (default: np)");
   app.add_option("--max-restarts", arguments.max_restarts, "how many dead ranks are replaced, in all (default: 0)")
       ->check(CLI::Range(0, kRestartsMax));
-  app.add_option("--hosts", arguments.hosts, "hosts to start ranks on (not supported yet)");
+  app.add_option("--hosts", arguments.hosts,
+                 "where ranks run, and how many on each: h1:2,h2:2 (default: all on this host); ranks go to the first\n"
+                 "until it is full, then to the next; localhost and this host's own name need no remote shell");
+  app.add_option("--ssh", arguments.shell,
+                 "the remote shell, called with a host's name and a command (default: HORA_SSH, else\n" +
+                     std::string(kShell) + ")");
+  app.add_option("-x", arguments.passed, "NAME or NAME=VALUE: a variable that ranks on all hosts get, as all of HORA_*")
+      ->allow_extra_args(false);
+  app.add_option("--store-address", arguments.store_address,
+                 "the address by which hosts reach this one (default: that towards the first of them)");
   app.add_flag("--no-tags", arguments.untagged, "pass output through as it is, without \"[rank] \" before each line");
   app.add_option("--grace", arguments.grace_s,
                  "seconds that ranks get to end once the job has failed, and again after SIGTERM (default: 5)")
@@ -63,7 +82,9 @@ void describe(CLI::App& app, RunArguments& arguments) {
       "and without HORA_RANK and HORA_SIZE, whose output is tagged with the next number. Replacements that fail soon\n"
       "after their start come later and later: after 100 ms, then twice that, up to 5 s.\n"
       "Exit status: 0 if at least min-np ranks (each with its replacements) ended with 0, else that of the first that\n"
-      "failed and was not replaced (128 + signal); 2 for usage, 126 or 127 if CMD cannot be run, 130 for Ctrl-C.");
+      "failed and was not replaced (128 + signal; 255 for one that was lost with its host); 2 for usage, 126 or 127 "
+      "if\n"
+      "CMD, or the remote shell of a host, cannot be run, 130 for Ctrl-C.");
 }
 
 // 0, or the exit status.
@@ -77,7 +98,30 @@ int check(RunArguments& arguments) {
   if (arguments.max_ranks == 0) arguments.max_ranks = arguments.ranks;
   if (arguments.max_ranks < arguments.ranks || arguments.max_ranks > kRanksMax)
     return usage_error(fmt::format("--max-np must be between the number of ranks and {}", kRanksMax));
-  if (!arguments.hosts.empty()) return usage_error("unsupported: --hosts; all ranks run on this host");
+  return 0;
+}
+
+std::vector<std::string> words(const std::string& text) {
+  std::istringstream stream(text);
+  return {std::istream_iterator<std::string>(stream), {}};
+}
+
+// Where the ranks run. 0, or the exit status.
+int read_hosts(const RunArguments& arguments, launch::JobConfig& config) {
+  auto passed = launch::passed_variables(arguments.passed);
+  if (!passed.ok()) return usage_error("-x: " + std::string(passed.status().message()));
+  config.passed = std::move(*passed);
+  const Environment environment = Environment::of_process();
+  config.shell =
+      words(!arguments.shell.empty() ? arguments.shell : std::string(environment.find("HORA_SSH").value_or(kShell)));
+  if (config.shell.empty()) return usage_error("--ssh: no command");
+  config.store_address = arguments.store_address;
+  if (arguments.hosts.empty()) return 0;
+  auto hosts = launch::parse_hosts(arguments.hosts);
+  if (!hosts.ok()) return usage_error("--hosts: " + std::string(hosts.status().message()));
+  if (const auto places = launch::place(*hosts, arguments.ranks); !places.ok())
+    return usage_error("--hosts: " + std::string(places.status().message()));
+  config.hosts = std::move(*hosts);
   return 0;
 }
 
@@ -86,8 +130,8 @@ int check(RunArguments& arguments) {
 int run_command(int argc, char** argv) {
   RunArguments arguments;
   CLI::App app(
-      "hora run -np N [OPTIONS] CMD...\nStarts the ranks of a job on this host, hosts their store and watches over "
-      "them.",
+      "hora run -np N [OPTIONS] CMD...\nStarts the ranks of a job, hosts their store, watches over them and replaces "
+      "the dead.",
       "hora run");
   describe(app, arguments);
   try {
@@ -104,6 +148,7 @@ int run_command(int argc, char** argv) {
   if (!arguments.command.empty() && arguments.command[0] == "--") arguments.command.erase(arguments.command.begin());
   if (const int status = check(arguments); status != 0) return status;
   launch::JobConfig config;
+  if (const int status = read_hosts(arguments, config); status != 0) return status;
   config.command = std::move(arguments.command);
   config.limits = {arguments.ranks, arguments.min_ranks, arguments.max_ranks, arguments.max_restarts};
   config.tags = !arguments.untagged;

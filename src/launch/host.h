@@ -26,12 +26,20 @@ class HostEvents {
   virtual void on_output(int process, Stream stream, std::string_view bytes) = 0;
   // All that it has said came before.
   virtual void on_end(int process, const Exit& exit, bool out_of_memory) = 0;
+  // A start that was accepted has failed after all.
+  virtual void on_not_started(int process, std::string_view why) = 0;
 };
 
 // Starts processes of one job and tells of them. One thread; nothing blocks.
 class Host {
  public:
+  enum class State : std::uint8_t { connecting, ready, lost };
+
   virtual ~Host() = default;
+  // Processes can be started while it is ready. Once lost it stays so, and nothing more is heard of its processes.
+  [[nodiscard]] virtual State state() const = 0;
+  // Why it is lost.
+  [[nodiscard]] virtual std::string why() const = 0;
   // `process` is its number in the job, never used again; `variables` are over the host's environment.
   virtual Status start(int process, const Variables& variables) = 0;
   // To the process groups of all that run.
@@ -40,6 +48,8 @@ class Host {
   // `read_output`, output is left where it is and holds back whoever writes it.
   virtual void append_polled(std::vector<pollfd>& polled, bool read_output) = 0;
   virtual std::size_t handle(const pollfd* polled) = 0;
+  // What those have written that outlived the process that started them, and the end of it.
+  virtual void drain() = 0;
 };
 
 }  // namespace hora::launch

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "base/entropy.h"
+#include "launch/local_address.h"
 
 namespace hora::launch {
 namespace {
@@ -18,6 +19,8 @@ using std::chrono::milliseconds;
 
 // A replacement that fails sooner than this failed at its start.
 constexpr Duration kQuick = std::chrono::seconds(5);
+// For all hosts to answer at the start.
+constexpr Duration kConnectTime = std::chrono::seconds(60);
 
 }  // namespace
 
@@ -31,7 +34,7 @@ Job::Job(const JobConfig& config, const Clock& clock, Watchdog watchdog, UniqueF
       job_("run-" + entropy_hex(6)),
       secret_(entropy_hex(16)),
       outcome_(config.limits),
-      host_(config.command, config.tags, watchdog_, *this) {}
+      hosts_(config, watchdog_, *this) {}
 
 void Job::say(std::string_view text) {
   errors_.say(fmt::format("hora run: {}", text));
@@ -42,23 +45,80 @@ std::string Job::name(int number) const {
   return number < config_.limits.ranks ? fmt::format("rank {}", number) : fmt::format("[{}]", number);
 }
 
-Status Job::start() {
-  auto store = store::StoreServer::start({"unix:@hora-store-" + entropy_hex(8), job_, secret_}, clock_, log_);
-  if (!store.ok()) return store.status();
-  store_ = std::move(*store);
-  deaths_ = std::make_unique<DeathNotices>(store_->address(), job_, secret_, clock_);
-  for (int rank = 0; rank < config_.limits.ranks; ++rank) {
-    members_.push_back({.slot = rank, .start_at = {}, .token = entropy_hex(8)});
-    HORA_TRY(start_process(rank));
+// The store's address is one that all hosts reach: the local one needs no network.
+Result<std::string> Job::store_address() const {
+  if (!config_.store_address.empty()) return fmt::format("tcp:{}:0", config_.store_address);
+  const auto remote = std::ranges::find_if(config_.hosts, [](const HostSlots& h) { return !is_this_host(h.name); });
+  if (remote == config_.hosts.end()) return "unix:@hora-store-" + entropy_hex(8);
+  auto own = address_towards(remote->name);
+  if (!own.ok())
+    return Status(
+        StatusCode::invalid_argument,
+        fmt::format("{}; by which address do the hosts reach this one (--store-address)?", own.status().message()));
+  return fmt::format("tcp:{}:0", *own);
+}
+
+Status Job::await_hosts() {
+  const TimePoint deadline = clock_.now() + kConnectTime;
+  press_at_ = deadline;
+  while (!hosts_.all_ready()) {
+    if (const auto loss = hosts_.first_loss()) return {StatusCode::resource, *loss};
+    if (clock_.now() >= deadline)
+      return {StatusCode::timed_out, fmt::format("host {} did not answer within {} s", hosts_.first_silent(),
+                                                 std::chrono::round<std::chrono::seconds>(kConnectTime).count())};
+    if (interrupted_by_ != 0) return {StatusCode::shut_down, "interrupted"};
+    wait_for_events();
   }
+  press_at_ = TimePoint::max();
   return {};
 }
 
-Status Job::start_process(int number) {
+Status Job::start() {
+  auto address = store_address();
+  if (!address.ok()) return address.status();
+  auto store = store::StoreServer::start({*address, job_, secret_}, clock_, log_);
+  if (!store.ok()) return store.status();
+  store_ = std::move(*store);
+  deaths_ = std::make_unique<DeathNotices>(store_->address(), job_, secret_, clock_);
+  HORA_TRY(await_hosts());
+  std::vector<int> places(static_cast<std::size_t>(config_.limits.ranks));
+  if (!config_.hosts.empty()) {
+    auto placed = place(config_.hosts, config_.limits.ranks);
+    if (!placed.ok()) return placed.status();
+    places = std::move(*placed);
+  }
+  for (int rank = 0; rank < config_.limits.ranks; ++rank)
+    members_.push_back(
+        {.slot = rank, .start_at = {}, .token = entropy_hex(8), .host = places[static_cast<std::size_t>(rank)]});
+  for (int rank = 0; rank < config_.limits.ranks; ++rank) HORA_TRY(start_process(rank, at(rank).host));
+  return {};
+}
+
+int Job::founders_on(int host) const {
+  return static_cast<int>(std::ranges::count_if(
+      members_, [&](const Member& member) { return !member.replacement && member.host == host; }));
+}
+
+// That of the one it replaces, where it runs on the same host, else the first that nobody there has.
+int Job::free_local_rank(const Member& member, int host) const {
+  const auto taken = [&](int local_rank) {
+    return std::ranges::any_of(members_, [&](const Member& other) {
+      return other.running && other.host == host && other.local_rank == local_rank;
+    });
+  };
+  if (member.host == host && member.local_rank >= 0 && !taken(member.local_rank)) return member.local_rank;
+  int local_rank = 0;
+  while (taken(local_rank)) ++local_rank;
+  return local_rank;
+}
+
+Status Job::start_process(int number, int host) {
   Member& member = at(number);
+  member.local_rank = free_local_rank(member, host);
+  member.host = host;
   Variables variables{{"HORA_PROCESS", std::to_string(number)},
-                      {"HORA_LOCAL_RANK", std::to_string(member.slot)},
-                      {"HORA_LOCAL_SIZE", std::to_string(config_.limits.ranks)},
+                      {"HORA_LOCAL_RANK", std::to_string(member.local_rank)},
+                      {"HORA_LOCAL_SIZE", std::to_string(std::max(founders_on(host), member.local_rank + 1))},
                       {"HORA_JOB", job_},
                       {"HORA_STORE", store_->address()},
                       {"HORA_SECRET", secret_},
@@ -71,24 +131,33 @@ Status Job::start_process(int number) {
     variables.emplace_back("HORA_RANK", std::to_string(number));
     variables.emplace_back("HORA_SIZE", std::to_string(config_.limits.ranks));
   }
+  for (const auto& [name, value] : config_.passed) {
+    const bool own = name == "HORA_RANK" || name == "HORA_SIZE" || name == "HORA_JOIN" ||
+                     std::ranges::any_of(variables, [&](const auto& one) { return one.first == name; });
+    if (!own) variables.emplace_back(name, value);
+  }
   member.started = true;
   member.start_at = clock_.now();
-  return host_.start(number, variables);
+  HORA_TRY(hosts_.start(host, number, variables));
+  member.running = true;
+  return {};
 }
 
 int Job::run() {
   if (const Status status = start(); !status.ok()) {
-    signal_all(SIGKILL);
+    hosts_.signal(SIGKILL);
     say(status.message());
     flush();
-    return 126;
+    return interrupted_by_ != 0 ? 128 + interrupted_by_ : 126;
   }
   while (!outcome_.over()) {
     wait_for_events();
-    start_due(clock_.now());
-    press(clock_.now());
+    const TimePoint now = clock_.now();
+    on_lost_hosts(now);
+    start_due(now);
+    press(now);
   }
-  host_.drain();
+  hosts_.drain();
   output_.finish_all();
   errors_.finish_all();
   if (interrupted_by_ == 0 && outcome_.status() != 0)
@@ -100,21 +169,24 @@ int Job::run() {
 
 int Job::timeout_ms() const {
   TimePoint next = press_at_;
-  for (const Member& member : members_)
-    if (!member.started && outcome_.awaited(member.slot)) next = std::min(next, member.start_at);
+  const TimePoint now = clock_.now();
+  for (const Member& member : members_) {
+    if (member.started || !outcome_.awaited(member.slot)) continue;
+    // One that is due and not started has no host with room: it waits for an event, or for a host to come back.
+    next = std::min(next, member.start_at > now ? member.start_at : hosts_.next_retry());
+  }
   if (next == TimePoint::max()) return -1;
-  return static_cast<int>(
-      std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(next - clock_.now()).count(), 0, 3'600'000));
+  return static_cast<int>(std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(next - now).count(), 0, 3'600'000));
 }
 
 void Job::wait_for_events() {
   std::vector<pollfd> polled{{signals_.get(), POLLIN, 0}, output_.polled(), errors_.polled()};
-  host_.append_polled(polled, !output_.full() && !errors_.full());
+  hosts_.append_polled(polled, !output_.full() && !errors_.full());
   if (::poll(polled.data(), polled.size(), timeout_ms()) <= 0) return;
   if (polled[1].revents != 0) output_.write();
   if (polled[2].revents != 0) errors_.write();
   if (polled[0].revents != 0) on_signal();
-  host_.handle(&polled[3]);
+  hosts_.handle(&polled[3]);
 }
 
 void Job::on_output(int number, Stream stream, std::string_view bytes) {
@@ -122,17 +194,37 @@ void Job::on_output(int number, Stream stream, std::string_view bytes) {
 }
 
 void Job::on_end(int number, const Exit& exit, bool out_of_memory) {
-  output_.finish(number);
-  errors_.finish(number);
   if (const Status told = deaths_->tell(at(number).token, describe(exit)); !told.ok())
     say(fmt::format("the end of {} could not be told: {}", name(number), told.message()));
-  outcome_.ended(at(number).slot, exit);
+  ended(number, exit, out_of_memory ? ": the machine was out of memory" : "");
+}
+
+void Job::on_not_started(int number, std::string_view why) {
+  ended(number, {.code = 126}, fmt::format(": {}", why));
+}
+
+// Nobody tells the members: processes that cannot be seen any more may well live. Their silence will be noticed.
+void Job::on_lost_hosts(TimePoint now) {
+  for (const int host : hosts_.take_lost(now)) {
+    if (std::ranges::any_of(members_, [&](const Member& one) { return one.running && one.host == host; }))
+      say(fmt::format("host {} is lost: {}", hosts_.name(host), hosts_.why(host)));
+    // By number: replacements are appended meanwhile.
+    for (int number = 0, count = static_cast<int>(members_.size()); number < count; ++number)
+      if (at(number).running && at(number).host == host)
+        ended(number, {.lost = true}, fmt::format(" {}", hosts_.name(host)));
+  }
+}
+
+void Job::ended(int number, const Exit& exit, std::string_view more) {
+  Member& member = at(number);
+  member.running = false;
+  hosts_.left(member.host);
+  output_.finish(number);
+  errors_.finish(number);
+  outcome_.ended(member.slot, exit);
   if (exit.success()) return;
   const bool ours = pressure_ >= Pressure::asked && (exit.signal == SIGTERM || exit.signal == SIGKILL);
-  if (!ours) {
-    const std::string why = out_of_memory ? ": the machine was out of memory" : "";
-    say(fmt::format("{} {}{}{}", name(number), describe(exit), why, replace(number)));
-  }
+  if (!ours) say(fmt::format("{} {}{}{}", name(number), describe(exit), more, replace(number)));
   if (outcome_.hopeless() && pressure_ == Pressure::none && !outcome_.over()) {
     pressure_ = Pressure::failed;
     press_at_ = clock_.now() + config_.grace;
@@ -148,7 +240,12 @@ std::string Job::replace(int number) {
     return restarts > 0 && outcome_.restarts() == restarts ? fmt::format("; all {} restarts are used", restarts) : "";
   outcome_.await(dead.slot);
   const TimePoint now = clock_.now();
-  Member next{.slot = dead.slot, .start_at = now, .token = entropy_hex(8), .replacement = true};
+  Member next{.slot = dead.slot,
+              .start_at = now,
+              .token = entropy_hex(8),
+              .host = dead.host,
+              .local_rank = dead.local_rank,
+              .replacement = true};
   if (dead.replacement && now - dead.start_at < kQuick) next.quick_failures = dead.quick_failures + 1;
   const Duration delay = replacement_delay(next.quick_failures);
   next.start_at += delay;
@@ -162,14 +259,16 @@ std::string Job::replace(int number) {
 
 void Job::start_due(TimePoint now) {
   for (int number = config_.limits.ranks; number < static_cast<int>(members_.size()); ++number) {
-    const Member& member = at(number);
+    const Member member = at(number);  // a copy: replacements are appended
     if (member.started || !outcome_.awaited(member.slot) || member.start_at > now) continue;
-    if (const Status status = start_process(number); status.ok()) {
-      outcome_.started(member.slot);
-    } else {
-      say(fmt::format("{} cannot be started: {}", name(number), status.message()));
-      outcome_.give_up(member.slot);
+    const int host = hosts_.find_room(member.host);
+    if (host < 0) {
+      if (!std::exchange(at(number).waits, true)) say(fmt::format("{} waits for a host with room", name(number)));
+      hosts_.retry(now);
+      continue;
     }
+    outcome_.started(member.slot);
+    if (const Status status = start_process(number, host); !status.ok()) on_not_started(number, status.message());
   }
 }
 
@@ -179,11 +278,11 @@ void Job::press(TimePoint now) {
     say(fmt::format("asking {} remaining ranks to end", outcome_.running()));
     pressure_ = Pressure::asked;
     press_at_ = now + config_.grace;
-    signal_all(SIGTERM);
+    hosts_.signal(SIGTERM);
   } else {
     pressure_ = Pressure::killed;
     press_at_ = TimePoint::max();
-    signal_all(SIGKILL);
+    hosts_.signal(SIGKILL);
   }
 }
 
@@ -194,17 +293,13 @@ void Job::on_signal() {
   outcome_.give_up_all();
   if (interrupted_by_ != 0) {
     pressure_ = Pressure::killed;
-    signal_all(SIGKILL);
+    hosts_.signal(SIGKILL);
     return;
   }
   interrupted_by_ = static_cast<int>(info.ssi_signo);
   say("interrupted: asked the ranks to end; interrupt again to kill them");
   pressure_ = std::max(pressure_, Pressure::asked);
-  signal_all(SIGTERM);
-}
-
-void Job::signal_all(int signal) {
-  host_.signal(signal);
+  hosts_.signal(SIGTERM);
 }
 
 // Writes what is left; a reader that does not read can still be interrupted.

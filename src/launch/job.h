@@ -12,8 +12,8 @@
 #include "interfaces/clock.h"
 #include "launch/death_notices.h"
 #include "launch/host.h"
+#include "launch/hosts.h"
 #include "launch/launcher.h"
-#include "launch/local_host.h"
 #include "launch/outcome.h"
 #include "launch/output.h"
 #include "launch/watchdog.h"
@@ -21,7 +21,7 @@
 namespace hora::launch {
 
 // One thread drives it, in run(); the store has its own.
-class Job final : HostEvents {
+class Job final : public HostEvents {
  public:
   // `config` and `clock` outlive the job. `signals` is a signalfd of what asks the job to end.
   Job(const JobConfig& config, const Clock& clock, Watchdog watchdog, UniqueFd signals);
@@ -38,25 +38,36 @@ class Job final : HostEvents {
     int slot = 0;
     TimePoint start_at;
     std::string token;
+    int host = -1;        // where it runs; before that, where it would best run
+    int local_rank = -1;  // among those of its host; before it is started, that of the one it replaces
     bool started = false;
+    bool running = false;
+    bool waits = false;  // for a host with room, and that was said
     bool replacement = false;
     int quick_failures = 0;  // of the replacements in its slot before it, in a row
   };
 
   Status start();
-  Status start_process(int number);
+  Status await_hosts();
+  [[nodiscard]] Result<std::string> store_address() const;
+  Status start_process(int number, int host);
+  [[nodiscard]] int free_local_rank(const Member& member, int host) const;
+  [[nodiscard]] int founders_on(int host) const;
   void start_due(TimePoint now);
   void wait_for_events();
   [[nodiscard]] int timeout_ms() const;
   void on_signal();
   void on_output(int number, Stream stream, std::string_view bytes) override;
   void on_end(int number, const Exit& exit, bool out_of_memory) override;
+  void on_not_started(int number, std::string_view why) override;
+  void on_lost_hosts(TimePoint now);
+  void ended(int number, const Exit& exit, std::string_view more);
   std::string replace(int number);
   void press(TimePoint now);
-  void signal_all(int signal);
   void flush();
   void say(std::string_view text);
   [[nodiscard]] std::string name(int number) const;
+  [[nodiscard]] const Member& at(int number) const { return members_[static_cast<std::size_t>(number)]; }
   [[nodiscard]] Member& at(int number) { return members_[static_cast<std::size_t>(number)]; }
 
   const JobConfig& config_;
@@ -72,7 +83,7 @@ class Job final : HostEvents {
   std::unique_ptr<DeathNotices> deaths_;
   std::vector<Member> members_;
   Outcome outcome_;
-  LocalHost host_;
+  Hosts hosts_;
   Pressure pressure_ = Pressure::none;
   TimePoint press_at_ = TimePoint::max();
   int interrupted_by_ = 0;

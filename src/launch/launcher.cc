@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "base/socket_address.h"
 #include "interfaces/system_clock.h"
 #include "launch/job.h"
+#include "launch/local_address.h"
 #include "launch/process.h"
 #include "launch/watchdog.h"
 
@@ -25,7 +27,9 @@ int fail(const Status& status) {
 }  // namespace
 
 int run_job(const JobConfig& config) {
-  if (const int status = check_command(config.command.at(0)); status != 0) {
+  const bool here = config.hosts.empty() ||
+                    std::ranges::any_of(config.hosts, [](const HostSlots& host) { return is_this_host(host.name); });
+  if (const int status = here ? check_command(config.command.at(0)) : 0; status != 0) {
     fmt::print(stderr, "hora run: {}: {}\n", config.command[0], status == 127 ? "command not found" : "not a program");
     return status;
   }

@@ -1,10 +1,12 @@
-// `hora run` on one host: starts the ranks of a job, hosts their store, replaces who dies, and tells how it went.
+// `hora run`: starts the ranks of a job on its hosts, hosts their store, replaces who dies, and tells how it went.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "base/time.h"
+#include "launch/host.h"
+#include "launch/host_list.h"
 #include "launch/outcome.h"
 
 namespace hora::launch {
@@ -12,7 +14,11 @@ namespace hora::launch {
 struct JobConfig {
   std::vector<std::string> command;
   Outcome::Limits limits;
-  bool tags = true;  // "[process] " before every line of output; otherwise output is untouched
+  std::vector<HostSlots> hosts;    // with slots for all founding ranks; empty: this host
+  std::vector<std::string> shell;  // the remote shell: its words, to which a host's name and a command are added
+  std::string store_address;       // where the store listens for other hosts; empty: towards the first of them
+  Variables passed;                // over the environment of every process, under what the launcher sets itself
+  bool tags = true;                // "[process] " before every line of output; otherwise output is untouched
   Duration grace =
       std::chrono::seconds(5);  // for ranks to end by themselves once the job has failed, and after SIGTERM
 };

@@ -22,12 +22,13 @@ class LocalHost final : public Host {
   // Kills what still runs.
   ~LocalHost() override;
 
+  [[nodiscard]] State state() const override { return State::ready; }
+  [[nodiscard]] std::string why() const override { return ""; }
   Status start(int process, const Variables& variables) override;
   void signal(int signal) override;
   void append_polled(std::vector<pollfd>& polled, bool read_output) override;
   std::size_t handle(const pollfd* polled) override;
-  // What those have written that outlived the process that started them, and the end of it.
-  void drain();
+  void drain() override;
 
  private:
   struct Running {

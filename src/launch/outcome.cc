@@ -8,6 +8,7 @@
 namespace hora::launch {
 
 std::string describe(const Exit& exit) {
+  if (exit.lost) return "was lost with its host";
   if (exit.signal == 0) return fmt::format("exited with status {}", exit.code);
   const char* name = ::sigabbrev_np(exit.signal);
   return name == nullptr ? fmt::format("was killed by signal {}", exit.signal)

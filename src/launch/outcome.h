@@ -18,13 +18,15 @@ namespace hora::launch {
 struct Exit {
   int code = 0;    // its exit status, where signal is 0
   int signal = 0;  // what killed it
-  [[nodiscard]] bool success() const noexcept { return code == 0 && signal == 0; }
+  // Nobody saw it end: the connection to its host was lost. Its status is 255, as that of a remote shell.
+  bool lost = false;
+  [[nodiscard]] bool success() const noexcept { return code == 0 && signal == 0 && !lost; }
   // As a shell tells it: the exit status, or 128 + signal.
-  [[nodiscard]] int status() const noexcept { return signal != 0 ? 128 + signal : code; }
+  [[nodiscard]] int status() const noexcept { return lost ? 255 : signal != 0 ? 128 + signal : code; }
   friend bool operator==(const Exit&, const Exit&) = default;
 };
 
-// "was killed by SIGKILL" or "exited with status 1".
+// "was killed by SIGKILL", "exited with status 1" or "was lost with its host".
 std::string describe(const Exit& exit);
 
 // How long a replacement waits that follows so many replacements in its slot that failed soon after their start: none

@@ -48,7 +48,7 @@ struct Child {
   char* const* environment;
   int output;
   int error;
-  int null;
+  int input;
   int report;  // takes errno when the command cannot be run
   pid_t parent;
   const Watchdog& watchdog;
@@ -58,12 +58,12 @@ struct Child {
     watchdog.guard(::getpid());
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != parent) ::_exit(128 + SIGKILL);  // it died before the line above
-    ::dup2(null, STDIN_FILENO);
+    ::dup2(input, STDIN_FILENO);
     if (output >= 0) ::dup2(output, STDOUT_FILENO);
     if (error >= 0) ::dup2(error, STDERR_FILENO);
     struct sigaction standard {};
     standard.sa_handler = SIG_DFL;
-    ::sigaction(SIGPIPE, &standard, nullptr);
+    for (const int ignored : {SIGPIPE, SIGHUP}) ::sigaction(ignored, &standard, nullptr);
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -98,8 +98,9 @@ Result<Process> spawn(const ProcessSpec& spec, const Watchdog& watchdog) {
   if (::pipe2(ends, O_CLOEXEC) != 0) return system_error("pipe2", errno);
   const UniqueFd report(ends[0]);
   UniqueFd told(ends[1]);
-  const Child child{arguments.data(), variables.data(), spec.output, spec.error,
-                    null.get(),       told.get(),       ::getpid(),  watchdog};
+  const Child child{
+      arguments.data(), variables.data(), spec.output, spec.error, spec.input < 0 ? null.get() : spec.input,
+      told.get(),       ::getpid(),       watchdog};
   Process process;
   process.pid = ::fork();
   if (process.pid < 0) return system_error("fork", errno);

@@ -18,6 +18,7 @@ struct ProcessSpec {
   std::vector<std::string> command;                            // not empty
   std::vector<std::pair<std::string, std::string>> variables;  // over the environment of this process
   std::vector<std::string> removed;                            // of that environment, where not in `variables`
+  int input = -1;                                              // its standard input; -1: /dev/null
   int output = -1;                                             // its standard output; -1: ours
   int error = -1;                                              // its standard error; -1: ours
 };
@@ -27,7 +28,7 @@ struct Process {
   UniqueFd pidfd;  // readable once it has ended
 };
 
-// Its standard input is /dev/null: a process group in the background must not read from the terminal. Call it from the
+// It reads nothing by default: a process group in the background must not read from the terminal. Call it from the
 // thread that lives as long as the launcher: the process is killed when that thread ends.
 Result<Process> spawn(const ProcessSpec& spec, const Watchdog& watchdog);
 

@@ -7,6 +7,7 @@
 #include "elastic/messages.h"
 #include "elastic/record.h"
 #include "elastic/store/store_protocol.h"
+#include "launch/agent_messages.h"
 #include "negotiation/messages.h"
 
 namespace hora::fuzz {
@@ -58,6 +59,8 @@ constexpr Decoder kDecoders[] = {
            [](auto& m) { return negotiation::encode(kEpoch, m); }>},
     {'Q', "store request", check<store::decode_request, [](auto& m) { return store::encode(m); }>},
     {'A', "store reply", check<store::decode_reply, [](auto& m) { return store::encode(m); }>},
+    {'G', "to an agent", check<launch::decode_to_agent, [](auto& m) { return launch::encode(m); }>},
+    {'H', "of an agent", check<launch::decode_from_agent, [](auto& m) { return launch::encode(m); }>},
 };
 
 }  // namespace

@@ -116,17 +116,11 @@ class Status(unittest.TestCase):
                           ["-np", "2", "--no-such", "true"], ["-np", "2", "--min-np", "3", "true"],
                           ["-np", "2", "--min-np", "-1", "true"],
                           ["-np", "2", "--max-np", "1", "true"], ["-np", "2", "--max-np", "9999", "true"],
-                          ["-np", "2", "--max-restarts", "-1", "true"]):
+                          ["-np", "2", "--max-restarts", "-1", "true"],
+                          ["-np", "2", "--hosts", "a:1", "true"]):
             result = run(*arguments)
             self.assertEqual(result.returncode, 2, arguments)
             self.assertIn("hora run: ", result.stderr)
-
-    def test_what_does_not_work_yet_is_refused(self):
-        for arguments in (["--hosts", "a:1,b:1"],):
-            result = run("-np", "2", *arguments, "true")
-            self.assertEqual(result.returncode, 2, arguments)
-            self.assertIn("unsupported", result.stderr)
-        self.assertEqual(run("-np", "2", "--max-np", "2", "--max-restarts", "0", "true").returncode, 0)
 
     def test_help(self):
         result = run("--help")

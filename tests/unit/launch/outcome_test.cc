@@ -137,6 +137,10 @@ TEST_CASE("an exit tells how it came") {
   CHECK_FALSE(kKilled.success());
   CHECK(describe(kFailed) == "exited with status 3");
   CHECK(describe(kKilled) == "was killed by SIGKILL");
+  constexpr Exit kLost{0, 0, true};
+  CHECK_FALSE(kLost.success());
+  CHECK(kLost.status() == 255);
+  CHECK(describe(kLost) == "was lost with its host");
 }
 
 }  // namespace

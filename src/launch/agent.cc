@@ -1,0 +1,124 @@
+#include "launch/agent.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/frame_socket.h"
+#include "launch/agent_messages.h"
+#include "launch/local_host.h"
+#include "launch/process.h"
+#include "launch/watchdog.h"
+
+namespace hora::launch {
+namespace {
+
+// More than any command line: what a stranger sends is not taken for a long message.
+constexpr std::size_t kMessageBytesMax = std::size_t{8} << 20;
+
+// Between two words to the launcher.
+constexpr int kAliveMs = 15'000;
+
+class Agent final : public HostEvents {
+ public:
+  explicit Agent(Watchdog watchdog) : watchdog_(std::move(watchdog)) {}
+
+  void run() {
+    while (connected_) {
+      const bool room = untaken_ < kAgentWindowBytes;
+      std::vector<pollfd> polled{{STDIN_FILENO, POLLIN, 0}, {writer_.pending() ? STDOUT_FILENO : -1, POLLOUT, 0}};
+      if (host_) host_->append_polled(polled, room);
+      const int found = ::poll(polled.data(), polled.size(), kAliveMs);
+      if (found < 0 && errno != EINTR) return;
+      if (found == 0) send(Alive{});
+      if (found <= 0) continue;
+      if (host_) host_->handle(&polled[2]);
+      if (polled[1].revents != 0) connected_ = connected_ && writer_.flush(STDOUT_FILENO).ok();
+      if (polled[0].revents != 0) read();
+    }
+  }
+
+ private:
+  void send(const FromAgent& message) {
+    if (!writer_.send(STDOUT_FILENO, encode(message)).ok()) connected_ = false;
+  }
+  void refuse(std::string why) {
+    send(Refused{std::move(why)});
+    connected_ = false;
+  }
+
+  void on_output(int process, Stream stream, std::string_view bytes) override {
+    untaken_ += bytes.size();
+    send(OutputBytes{process, stream, std::string(bytes)});
+  }
+  void on_end(int process, const Exit& exit, bool out_of_memory) override { send(Ended{process, exit, out_of_memory}); }
+  // LocalHost::start() tells at once.
+  void on_not_started(int, std::string_view) override {}
+
+  void read() {
+    const Status status = reader_.fill(STDIN_FILENO);
+    if (!status.ok() && status.code() != StatusCode::try_again) connected_ = false;
+    while (connected_) {
+      auto frame = reader_.next();
+      if (!frame.ok()) return refuse(std::string(frame.status().message()));
+      if (!frame.value()) return;
+      auto message = decode_to_agent(**frame);
+      if (!message.ok()) return refuse(std::string(message.status().message()));
+      std::visit([this](auto& one) { on(one); }, *message);
+    }
+  }
+
+  void on(Setup& setup) {
+    if (::chdir(setup.directory.c_str()) != 0)
+      return refuse(fmt::format("cannot work in {}: {}", setup.directory, ::strerror(errno)));
+    if (const int status = check_command(setup.command[0]); status != 0)
+      return refuse(fmt::format("{}: {}", setup.command[0], status == 127 ? "command not found" : "not a program"));
+    host_ = std::make_unique<LocalHost>(std::move(setup.command), /*piped=*/true, watchdog_, *this);
+    send(Ready{});
+  }
+  void on(const Start& start) {
+    if (!host_) return refuse("a process before the setup");
+    if (const Status status = host_->start(start.process, start.variables); !status.ok())
+      send(NotStarted{start.process, std::string(status.message())});
+  }
+  void on(const Signal& signal) {
+    if (host_) host_->signal(signal.signal);
+  }
+  void on(const Taken& taken) { untaken_ -= std::min(untaken_, taken.bytes); }
+
+  Watchdog watchdog_;
+  FrameReader reader_{kMessageBytesMax};
+  FrameWriter writer_;
+  std::unique_ptr<LocalHost> host_;  // after the setup; ends its processes when the agent does
+  std::uint64_t untaken_ = 0;        // bytes of output that the launcher has not taken
+  bool connected_ = true;
+};
+
+}  // namespace
+
+int run_agent() {
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &ignore, nullptr);
+  ::sigaction(SIGHUP, &ignore, nullptr);  // the end of the connection tells the same, in order
+  for (const int stream : {STDIN_FILENO, STDOUT_FILENO})
+    ::fcntl(stream, F_SETFL, ::fcntl(stream, F_GETFL) | O_NONBLOCK);
+  auto watchdog = Watchdog::start();
+  if (!watchdog.ok()) {
+    fmt::print(stderr, "hora agent: {}\n", watchdog.status().message());
+    return 1;
+  }
+  Agent(std::move(*watchdog)).run();
+  return 0;
+}
+
+}  // namespace hora::launch
