@@ -17,6 +17,11 @@ using std::chrono::milliseconds;
 
 constexpr Duration kRedialTime = milliseconds(10);
 
+// Its listener may outlive it in a forked child, where nobody accepts.
+Status ended() {
+  return {StatusCode::peer_failed, "the process that listened there has ended"};
+}
+
 }  // namespace
 
 Result<Dialing> Dialing::of_link(const Identity& identity, const Member& peer, bool same_host, int own_segment,
@@ -50,6 +55,8 @@ Status Dialing::advance(TimePoint now) {
   if (number_ == 0) number_ = entropy64() | 1;
   for (Piece& piece : pieces_)
     if (!piece.socket && piece.dial_at <= now) HORA_TRY(dial(piece, now));
+  pollfd process{pidfd_.get(), POLLIN, 0};
+  if (::poll(&process, 1, 0) > 0) return ended();
 
   bool all_done = true;
   for (Piece& piece : pieces_) {
@@ -85,7 +92,7 @@ Status Dialing::dial(Piece& piece, TimePoint now) {
     // Opened before the peer's first answer is read: whoever finishes the handshake was alive after this, so the number
     // has not passed to another process.
     pidfd_.reset(pid_ > 0 ? static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0)) : -1);
-    if (pid_ > 0 && !pidfd_ && errno != ESRCH) return system_error("pidfd_open", errno);
+    if (pid_ > 0 && !pidfd_) return errno == ESRCH ? ended() : system_error("pidfd_open", errno);
   }
   HandshakeIdentity self{piece.purpose, identity_->job, identity_->id, number_, piece.index};
   self.expected = peer_.id;
@@ -112,6 +119,7 @@ void Dialing::start_again(TimePoint at) {
 void Dialing::add_polled(std::vector<pollfd>& polled) const {
   for (const Piece& piece : pieces_)
     if (piece.socket && !piece.done) polled.push_back({piece.socket->fd(), piece.socket->poll_events(), 0});
+  polled.push_back({pidfd_.get(), POLLIN, 0});
 }
 
 TimePoint Dialing::next_timer() const {

@@ -32,6 +32,8 @@ Mesh::Mesh(Identity identity, const Clock& clock, const Log& log)
 
 Mesh::~Mesh() {
   if (::getpid() != owner_) return;
+  // Also where a forked child holds it: who dials must be refused, not wait.
+  for (const UniqueFd& listener : listeners_) ::shutdown(listener.get(), SHUT_RDWR);
   const MutexLock lock(links_mutex_);
   for (const auto& link : links_)
     if (link->socket) ::shutdown(link->socket.get(), SHUT_RDWR);

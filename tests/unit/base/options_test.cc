@@ -86,6 +86,7 @@ TEST_CASE("options_refuse_an_identity_that_does_not_add_up") {
   CHECK_THAT(refusal({{"HORA_RANK", "1"}}), Contains("HORA_RANK") && Contains("0 to 0"));
   CHECK_THAT(refusal({{"HORA_RANK", "4"}, {"HORA_SIZE", "4"}, {"HORA_STORE", "s"}}), Contains("0 to 3"));
   CHECK_THAT(refusal({{"HORA_RANK", "1"}, {"HORA_SIZE", "2"}}), Contains("HORA_STORE is not set"));
+  CHECK_THAT(refusal({{"HORA_JOIN", "1"}}), Contains("HORA_STORE is not set although HORA_JOIN is 1"));
   CHECK_THAT(refusal({{"HORA_SIZE", "0"}}), Contains("1 to 65536"));
 }
 

@@ -99,11 +99,11 @@ struct Circle {
     return {};
   }
 
-  void connect_all() {
+  void connect_all(int segment = -1) {
     std::vector<Status> outcomes(meshes.size());
     std::vector<std::thread> threads;
     for (std::size_t rank = 0; rank < meshes.size(); ++rank)
-      threads.emplace_back([&, rank] { outcomes[rank] = connect(rank, 20s); });
+      threads.emplace_back([&, rank] { outcomes[rank] = connect(rank, 20s, segment); });
     for (auto& thread : threads) thread.join();
     for (const Status& status : outcomes) REQUIRE(status.to_string() == "ok");
   }

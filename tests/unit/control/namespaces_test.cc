@@ -44,6 +44,8 @@ class TwoHosts {
   TwoHosts& operator=(const TwoHosts&) = delete;
 
   [[nodiscard]] bool made() const { return made_; }
+  // Takes the far end of the cable down: what host 0 sends is lost.
+  bool cut() { return run("ip -n " + host(1) + " link set hora1 down"); }
   [[nodiscard]] static std::string address(int i) { return "10.213.77." + std::to_string(i + 1); }
 
   // A thread whose sockets are those of host `i`.
@@ -93,7 +95,7 @@ Arrived arrive(const Options& options, std::uint64_t host, const Clock& clock, c
   return arrived;
 }
 
-TEST_CASE("members of two namespaces meet at the addresses by which the store is reached") {
+TEST_CASE("members of two namespaces meet where the store is reached, and a cut cable ends their link") {
   if (::geteuid() != 0) return skip("network namespaces need root");
   TwoHosts hosts;
   if (!hosts.made()) return skip("ip netns or a veth pair cannot be made here");
@@ -119,6 +121,7 @@ TEST_CASE("members of two namespaces meet at the addresses by which the store is
       options.rank = rank;
       options.size = 2;
       options.store = store->address();
+      options.silence_ms = 100;
       // By its name, and by excluding all others.
       options.socket_interface = rank == 0 ? "" : "^lo,docker";
       members[rank] = arrive(options, static_cast<std::uint64_t>(rank) + 1, clock, log);
@@ -138,6 +141,14 @@ TEST_CASE("members of two namespaces meet at the addresses by which the store is
   while (recorder.messages.empty() && clock.now() < deadline) members[1].mesh->run_once(deadline, recorder);
   REQUIRE(recorder.messages.size() == 1);
   CHECK(recorder.messages[0].second == text("across"));
+
+  // Nobody closes anything: only the missing acknowledgement tells.
+  REQUIRE(hosts.cut());
+  REQUIRE(members[0].mesh->send(members[0].links[0].id, text("lost")).ok());
+  Recorder left;
+  const TimePoint end = clock.now() + 10s;
+  while (left.downs.empty() && clock.now() < end) members[0].mesh->run_once(end, left);
+  CHECK(left.downs == std::vector{members[0].links[0].id});
 }
 
 TEST_CASE("a member that may only use loopback cannot serve another host") {

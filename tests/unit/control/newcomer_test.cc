@@ -1,4 +1,7 @@
 // Newcomers that dial a running mesh, and strangers that try.
+#include <sys/mman.h>
+#include <sys/wait.h>
+
 #include <filesystem>
 #include <map>
 
@@ -90,8 +93,8 @@ bool eventually(const std::function<bool()>& condition) {
 
 // Founders that run, and play ball with each other.
 struct RunningJob {
-  explicit RunningJob(Shape shape) : circle(std::move(shape)) {
-    circle.connect_all();
+  explicit RunningJob(Shape shape) : circle(std::move(shape)), segment(::memfd_create("segment", MFD_CLOEXEC)) {
+    circle.connect_all(segment.get());
     for (auto& mesh : circle.meshes) loops.push_back(std::make_unique<Running>(*mesh));
     REQUIRE(circle.meshes[0]->send(circle.id(1), text("ball")).ok());
   }
@@ -105,10 +108,11 @@ struct RunningJob {
     }
   }
   Result<PeerLink> dial(Mesh& mesh, const Member& peer) {
-    return mesh.dial(peer, -1, circle.view.config, circle.clock.now() + 20s);
+    return mesh.dial(peer, segment.get(), circle.view.config, circle.clock.now() + 20s);
   }
 
   Circle circle;
+  UniqueFd segment;  // of all members
   std::vector<std::unique_ptr<Running>> loops;
 };
 
@@ -128,6 +132,7 @@ TEST_CASE("a newcomer dials a running mesh while messages flow, opens a stream, 
   RunningJob job(kShapes[which]);
   const std::uint64_t host = which == 0 ? 1 : 2;
   auto [self, mesh] = job.circle.come(host);
+  const MemberId id = self.id;
   auto loop = std::make_unique<Running>(*mesh);
   for (std::size_t rank = 0; rank < 3; ++rank) {
     const Member& peer = job.circle.view.members[rank];
@@ -137,13 +142,16 @@ TEST_CASE("a newcomer dials a running mesh while messages flow, opens a stream, 
     REQUIRE(eventually([&] { return job.loops[rank]->links() == 1; }));
     std::vector<PeerLink> theirs = job.loops[rank]->take_links();
     CHECK(theirs[0].id == self.id);
+    CHECK(static_cast<bool>(link->segment) == (peer.host == host));
+    CHECK(static_cast<bool>(theirs[0].segment) == (peer.host == host));
+    CHECK(static_cast<bool>(theirs[0].pidfd) == (peer.host == host));
     REQUIRE(link->data.size() == data_sockets_of(job.circle.view.config));
     REQUIRE(theirs[0].data.size() == link->data.size());
     for (std::size_t index = 0; index < link->data.size(); ++index)
       check_connected(link->data[index], theirs[0].data[index], static_cast<char>(index));
     // Both directions: the ball comes back.
     REQUIRE(mesh->send(peer.id, text("ball")).ok());
-    CHECK(eventually([&] { return loop->messages_of(peer.id) > 3 && job.loops[rank]->messages_of(self.id) > 3; }));
+    CHECK(eventually([&] { return loop->messages_of(peer.id) > 3 && job.loops[rank]->messages_of(id) > 3; }));
 
     auto stream = mesh->open_stream(peer, job.circle.clock.now() + 20s);
     REQUIRE(stream.status().to_string() == "ok");
@@ -189,8 +197,9 @@ TEST_CASE("two newcomers at once, of which the later one dials the earlier one")
   CHECK(eventually([&] { return first_loop->links() == 1; }));
   CHECK(first_loop->take_links().at(0).data.size() == 4);
   for (auto& running : job.loops) CHECK(eventually([&] { return running->links() == 2; }));
-  REQUIRE(second_mesh->send(first.id, text("ball")).ok());
-  CHECK(eventually([&] { return second_loop->messages_of(first.id) > 0; }));
+  const MemberId first_id = first.id;
+  REQUIRE(second_mesh->send(first_id, text("ball")).ok());
+  CHECK(eventually([&] { return second_loop->messages_of(first_id) > 0; }));
   job.check_undisturbed();
 }
 
@@ -326,6 +335,31 @@ TEST_CASE("who is dialed and gone refuses, also where another member took its po
   CHECK_THAT(std::string(status.message()), Contains("another member"));
   // That one was not troubled, and can be dialed.
   CHECK(job.dial(*mesh, job.circle.view.members[1]).status().to_string() == "ok");
+}
+
+TEST_CASE("who is dialed and gone refuses, also where a forked child of it lives on") {
+  Circle circle(1);
+  auto [self, mesh] = circle.come(1);
+  const auto dial = [&, to = &self, from = circle.meshes[0].get()](Duration patience) {
+    return from->dial(*to, -1, circle.view.config, circle.clock.now() + patience).status();
+  };
+  int gate[2];
+  REQUIRE(::pipe(gate) == 0);
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    ::close(gate[1]);
+    char byte;
+    [[maybe_unused]] const auto got = ::read(gate[0], &byte, 1);
+    ::_exit(0);
+  }
+  ::close(gate[0]);
+  mesh.reset();
+  CHECK(dial(20s).code() == StatusCode::peer_failed);
+  self.host = 2;
+  CHECK(dial(20s).code() == StatusCode::peer_failed);
+  ::close(gate[1]);
+  ::waitpid(child, nullptr, 0);
 }
 
 TEST_CASE("a newcomer that comes while founders still connect is handed over by the loop") {
