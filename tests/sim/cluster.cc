@@ -214,6 +214,8 @@ void Cluster::fenced(int index, const Status& cause) {
   const bool no_quorum = cause.message().find("no quorum") != std::string_view::npos;
   if (no_quorum) ++summary_.fenced_without_quorum;
   if (no_quorum && could_decide(index)) violation(fmt::format("node {} fenced although it reaches a majority", index));
+  if (node(index).outside() && !node(index).leaving() && !checker_.was_decided(index))
+    violation(fmt::format("newcomer {} fenced although it was in no view", index));
   if (cause.code() == StatusCode::shut_down && !node(index).leaving())
     violation(fmt::format("node {} was shut down without leaving", index));
 }

@@ -89,6 +89,7 @@ class Cluster {
   // schedule.cc
   void plan_faults();
   void inject(FaultKind kind, int node);
+  void cut_for(int from, int to, Duration duration);
   void leave_when_idle(int node);
   [[nodiscard]] bool settled() const;
   [[nodiscard]] std::string describe_unsettled() const;

@@ -48,21 +48,30 @@ void Cluster::about_to_admit(int member, int newcomer) {
   --joining_faults_;
   if (random_.chance(1, 4)) return node(member).crash_after(1 + static_cast<int>(random_.below(20)));
   const Duration view_change = 6 * swarm_.latency_max + swarm_.freeze_max;
-  events_.after(draw(view_change), [this, newcomer, kind = random_.below(4)] {
+  const auto proposer = static_cast<int>(node(member).view().members.front().id.value);
+  events_.after(draw(view_change), [this, newcomer, proposer, kind = random_.below(5)] {
     if (!node(newcomer).running()) return;
     trace(newcomer, fmt::format("fault {} while joining", kind));
     if (kind == 0) return node(newcomer).crash();
     if (kind == 1) return node(newcomer).pause(milliseconds(50) + draw(seconds(8)));
+    if (kind == 2) {  // only the newcomer hears of what it proposes
+      for (int peer = 0; peer < swarm_.total(); ++peer)
+        if (peer != newcomer && peer != proposer) cut_for(proposer, peer, draw(seconds(8)));
+      return;
+    }
     for (int peer = 0; peer < swarm_.total(); ++peer) {
       if (peer == newcomer || random_.chance(1, 3)) continue;
-      if (kind == 2) {
+      if (kind == 3)
         network_.reset(newcomer, peer);
-      } else {
-        network_.cut(peer, newcomer);
-        events_.after(draw(seconds(4)), [this, peer, newcomer] { network_.heal(peer, newcomer); });
-      }
+      else
+        cut_for(peer, newcomer, draw(seconds(4)));
     }
   });
+}
+
+void Cluster::cut_for(int from, int to, Duration duration) {
+  network_.cut(from, to);
+  events_.after(duration, [this, from, to] { network_.heal(from, to); });
 }
 
 void Cluster::before_step(int index, Channel channel) {
@@ -90,10 +99,6 @@ void Cluster::inject(FaultKind kind, int index) {
   }
   summary_.fault_inside_operation = true;
   trace(index, fmt::format("fault {}", to_string(kind)));
-  const auto heal_later = [this](int from, int to, Duration duration) {
-    network_.cut(from, to);
-    events_.after(duration, [this, from, to] { network_.heal(from, to); });
-  };
   switch (kind) {
     case FaultKind::crash: return node(index).crash();
     case FaultKind::crash_proposing:
@@ -106,14 +111,14 @@ void Cluster::inject(FaultKind kind, int index) {
       if (swarm_.total() > 1) network_.reset(index, other_than(index));
       return;
     case FaultKind::cut:
-      if (swarm_.total() > 1) heal_later(index, other_than(index), draw(seconds(8)));
+      if (swarm_.total() > 1) cut_for(index, other_than(index), draw(seconds(8)));
       return;
     case FaultKind::partition: {
       const std::uint64_t side = random_.next();
       const Duration duration = draw(seconds(15));
       for (int from = 0; from < swarm_.total(); ++from)
         for (int to = 0; to < swarm_.total(); ++to)
-          if ((side >> from & 1) != (side >> to & 1)) heal_later(from, to, duration);
+          if ((side >> from & 1) != (side >> to & 1)) cut_for(from, to, duration);
       return;
     }
   }
