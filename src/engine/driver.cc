@@ -78,12 +78,20 @@ Status Engine::bind(Work& work) const {
 bool Engine::drive_once() {
   bool moved = false;
   if (inbox_filled_.load(std::memory_order_acquire)) moved = accept_inbox();
+  if (unsettled_.load(std::memory_order_relaxed)) [[unlikely]]
+    moved |= settle();
   if (execution(Channel::ordered).active) moved |= step_channel(Channel::ordered);
   if (!negotiated_.empty()) {
     if (execution(Channel::negotiated).active) moved |= step_channel(Channel::negotiated);
     moved |= drive_negotiation();
   }
   return moved;
+}
+
+bool Engine::settle() {
+  const std::uint64_t moves = transport_.moves();
+  if (transport_.settle()) unsettled_.store(false, std::memory_order_relaxed);
+  return transport_.moves() != moves;
 }
 
 bool Engine::step_channel(Channel channel) {

@@ -17,7 +17,7 @@ bool Engine::take_token(const Done& done, std::optional<TimePoint> deadline) {
   if (interrupted_.load(std::memory_order_relaxed) == 0 && token_.try_acquire()) return true;
   callers_.fetch_add(1, std::memory_order_seq_cst);
   wake_driver();  // the background thread lets go for a caller
-  Ladder ladder(options_.crowded ? kCrowded : kAlone);
+  Ladder ladder(options_.ladder);
   bool held = false;
   while (!done() && !(deadline && clock_.now() >= *deadline)) {
     if (interrupted_.load(std::memory_order_seq_cst) != 0) {
@@ -40,7 +40,7 @@ bool Engine::take_token(const Done& done, std::optional<TimePoint> deadline) {
 // By the holder of the token, until `done`, an interruption or the deadline.
 template <typename Done>
 void Engine::drive(const Done& done, std::optional<TimePoint> deadline) {
-  Ladder ladder(options_.crowded ? kCrowded : kAlone);
+  Ladder ladder(options_.ladder);
   std::uint32_t polls = 0;
   while (!done() && interrupted_.load(std::memory_order_relaxed) == 0) {
     if (drive_once()) {

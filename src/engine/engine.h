@@ -40,7 +40,7 @@ namespace hora::engine {
 struct EngineOptions {
   Duration stall_warning;
   Duration operation_timeout;
-  bool crowded = false;  // more local ranks than usable processors
+  LadderShape ladder = kAlone;  // of a thread that waits
 };
 
 // What the engine asks of the membership layer. Thread safe; never blocks.
@@ -141,6 +141,7 @@ class Engine final : public Front {
   // driver.cc: by the holder of the token
   void begin_ordered();
   bool drive_once();
+  bool settle();
   bool step_channel(Channel channel);
   void end_execution(Channel channel, Step how);
   void finish(Work* work, const Status& status, const Outcome& outcome) noexcept;
@@ -156,7 +157,8 @@ class Engine final : public Front {
   [[nodiscard]] Status mismatch_of(Channel channel) const;
   [[nodiscard]] Status bind(Work& work) const;
   [[nodiscard]] bool unattended_work() const noexcept {
-    return inbox_filled_.load(std::memory_order_seq_cst) || unfinished_.load(std::memory_order_seq_cst) > 0;
+    return inbox_filled_.load(std::memory_order_seq_cst) || unfinished_.load(std::memory_order_seq_cst) > 0 ||
+           unsettled_.load(std::memory_order_relaxed);
   }
 
   // flush.cc
@@ -193,6 +195,7 @@ class Engine final : public Front {
   std::atomic<std::uint32_t> unfinished_{0};       // negotiated works that were submitted and have not ended
   std::atomic<std::uint64_t> installed_epoch_{0};  // of view_, for those without the token
   std::atomic<Recorder*> recorder_{nullptr};
+  std::atomic<bool> unsettled_{false};  // other members may still need from here what the last install committed
   std::atomic<bool> fenced_{false};
 
   // --- driven state

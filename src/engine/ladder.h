@@ -23,6 +23,7 @@ struct LadderShape {
 };
 inline constexpr LadderShape kAlone{20'000, 100};   // a processor for every local rank
 inline constexpr LadderShape kCrowded{30, 2'000};   // ranks share processors: a spin only delays the answer
+inline constexpr LadderShape kSockets{60, 10};      // a look costs a system call, and waking takes no longer
 inline constexpr LadderShape kUnattended{200, 10};  // nobody waits: sleep soon
 // Where other programs want the processors too, a yield lasts a time slice: better to sleep, and be woken before them.
 inline constexpr std::chrono::milliseconds kYieldingLongest(1);

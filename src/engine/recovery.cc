@@ -213,6 +213,7 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   const ChannelVerdict& negotiated = verdict->channels[static_cast<std::size_t>(Channel::negotiated)];
   if (negotiated.next != Fate::broken) restart_group(negotiated.committed, verdict->group);
   renegotiate();
+  unsettled_.store(!transport_.settle(), std::memory_order_relaxed);  // relaxed: the token orders it
   {
     const MutexLock lock(visible_mutex_);
     installed_.push_back(next);

@@ -84,9 +84,8 @@ Status Session::join() {
   if (!host.ok()) return host.status();
   const auto tcp_host = own_tcp_host(options_);
   if (!tcp_host.ok()) return tcp_host.status();
-  auto mesh =
-      control::Mesh::listen({id_, options_.job, options_.secret, host.value()},
-                            {tcp_host.value(), options_.port_first, options_.port_last}, clock_, log_);
+  auto mesh = control::Mesh::listen({id_, options_.job, options_.secret, host.value()},
+                                    {tcp_host.value(), options_.port_first, options_.port_last}, clock_, log_);
   if (!mesh.ok()) return mesh.status();
   mesh_ = std::move(mesh).value();
   if (!options_.store.empty()) {
@@ -123,7 +122,7 @@ Status Session::found(const Member& self) {
   sentinel_ = std::make_unique<Sentinel>(membership_options(), id_, view, *engine_, std::move(peers), *donor_, host,
                                          *mesh_, *own_segment_, clock_, log_);
   engine_->connect(*sentinel_);
-  return start_sentinel();
+  return start_sentinel(view.config);
 }
 
 Status Session::follow(const Member& self) {
@@ -136,7 +135,7 @@ Status Session::follow(const Member& self) {
   SentinelHost& host = *this;
   sentinel_ = std::make_unique<Sentinel>(membership_options(), self, *newcomer_, *donor_, host, *mesh_, *own_segment_,
                                          clock_, log_);
-  HORA_TRY(start_sentinel());
+  HORA_TRY(start_sentinel(job->config));
   HORA_TRY(newcomer_->find(job.value()));
   observer_ = std::make_unique<Observer>(*newcomer_, state_, log_);
   front_ = observer_.get();
@@ -171,11 +170,19 @@ elastic::MembershipOptions Session::membership_options() const {
   return membership;
 }
 
-Status Session::start_sentinel() {
+Status Session::start_sentinel(const AgreedConfig& config) {
   auto watcher = shm::LivenessWatcher::start(*own_segment_, *sentinel_);
   if (!watcher.ok()) return watcher.status();
   watcher_ = std::move(watcher).value();
   sentinel_thread_ = start_thread("hora-sentinel", [this] { sentinel_->run(*watcher_); });
+  // Whoever shares memory with all others sees their deaths sooner than any launcher.
+  if (config.transport == Transport::shm || options_.launch_token.empty()) return {};
+  auto obituaries =
+      Obituaries::start(store::ClientConfig{options_.store, options_.job, options_.secret,
+                                            std::chrono::milliseconds(options_.start_timeout_ms)},
+                        clock_, log_, [this](MemberId dead, std::string_view) { sentinel_->on_peer_died(dead); });
+  if (!obituaries.ok()) return obituaries.status();
+  obituaries_ = std::move(obituaries).value();
   return {};
 }
 
@@ -192,7 +199,9 @@ Status Session::start_engine(const View& view, const Positions& done) {
   });
   const EngineOptions options{std::chrono::milliseconds(options_.stall_warning_ms),
                               std::chrono::milliseconds(options_.operation_timeout_ms),
-                              local > inspect_machine().usable_cpus};
+                              view.config.transport != Transport::shm ? kSockets
+                              : local > inspect_machine().usable_cpus ? kCrowded
+                                                                      : kAlone};
   const auto make_board = [this](const View& of) { return data_plane_->make_board(of); };
   engine_ = std::make_unique<Engine>(options, view, done, id_, *group.value(), make_board, *negotiation_link_,
                                      *flush_link_, clock_, log_);
@@ -211,7 +220,8 @@ Status Session::leave(std::chrono::milliseconds timeout) {
 }
 
 void Session::stop() {
-  mesh_->cancel_dials();
+  obituaries_.reset();
+  if (mesh_) mesh_->cancel_dials();
   if (sentinel_thread_.joinable()) {
     sentinel_->stop();
     sentinel_thread_.join();

@@ -14,6 +14,7 @@
 #include "engine/donor.h"
 #include "engine/engine.h"
 #include "engine/newcomer.h"
+#include "engine/obituaries.h"
 #include "engine/observer.h"
 #include "engine/sentinel.h"
 #include "engine/state.h"
@@ -65,7 +66,7 @@ class Session final : private SentinelHost {
   Status found(const Member& self);
   Status follow(const Member& self);
   Status create_segment(const AgreedConfig& config);
-  Status start_sentinel();
+  Status start_sentinel(const AgreedConfig& config);
   Status start_engine(const View& view, const Positions& done);
   void stop();
   elastic::MembershipOptions membership_options() const;
@@ -97,6 +98,7 @@ class Session final : private SentinelHost {
   std::function<void(const View&, const View&)> callback_;
   std::unique_ptr<Sentinel> sentinel_;
   std::unique_ptr<shm::LivenessWatcher> watcher_;
+  std::unique_ptr<Obituaries> obituaries_;
   std::thread sentinel_thread_;
   std::thread background_thread_;
 };
