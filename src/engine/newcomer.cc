@@ -118,9 +118,9 @@ Result<UniqueFd> Newcomer::open_stream(const Member& donor) {
 
 bool Newcomer::wait_for_decision(Epoch epoch) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return entered_ || view_.epoch > epoch || !end_.ok(); });
+  changed_.wait(lock, [&] { return entered_.value > 0 || (view_.epoch > epoch && !is_in(view_)) || !end_.ok(); });
   if (!end_.ok()) throw Error(end_);
-  return entered_;
+  return entered_.value == epoch.value + 1;
 }
 
 Status Newcomer::ended() const {
@@ -150,10 +150,10 @@ void Newcomer::on_link_down(MemberId peer) {
   notify();
 }
 
-void Newcomer::on_entered() {
+void Newcomer::on_entered(Epoch epoch) {
   {
     const std::lock_guard lock(mutex_);
-    entered_ = true;
+    entered_ = epoch;
   }
   notify();
 }

@@ -45,7 +45,8 @@ class Newcomer {
   [[nodiscard]] Epoch linked_epoch() const;
   // A stream to `donor`, over which it gives its state.
   Result<UniqueFd> open_stream(const Member& donor);
-  // Returns once this process is a member (true), or the job has gone to a later view than `epoch` without it (false).
+  // Returns once this process is a member by the successor of view `epoch` (true), or the job has gone to a later view
+  // without it (false), or taken it in elsewhere.
   // Throws Error once this process is fenced.
   bool wait_for_decision(Epoch epoch);
   // Readable when something was heard; polled beside the stream of the donor. The error once the process is fenced.
@@ -56,7 +57,7 @@ class Newcomer {
   void on_linked(MemberId peer);
   void on_welcome(MemberId from, const View& view);
   void on_link_down(MemberId peer);
-  void on_entered();
+  void on_entered(Epoch epoch);
   void on_end(const Status& cause);
 
  private:
@@ -76,10 +77,10 @@ class Newcomer {
   mutable std::mutex mutex_;
   std::condition_variable changed_;
   // Guarded by mutex_.
-  View view_;                  // epoch 0: none yet
+  View view_;                    // epoch 0: none yet
   std::set<MemberId> linked_;    // by whichever side
   std::set<MemberId> answered_;  // to an introduction: they have the link too
-  bool entered_ = false;
+  Epoch entered_;                // the view that took this process in; 0: none yet
   Status end_;
 };
 

@@ -39,6 +39,11 @@ void Observer::diverged(const std::string& what) const {
                                  what)));
 }
 
+void Observer::donor_is_gone() const {
+  throw Error(Status(StatusCode::peer_failed,
+                     "cannot follow the job: the member that gave this newcomer its state is gone; start it again"));
+}
+
 Outcome Observer::run_ordered(const Signature& signature, const Extent& extent) {
   if (!following_) return {view().epoch, 0};
   const Result result = next_ordered();
@@ -104,7 +109,7 @@ bool Observer::await_decision(Epoch epoch) {
     std::byte head[4];
     if (!read_exact(head)) {
       if (newcomer_.wait_for_decision(epoch)) return true;
-      throw Error(Status(StatusCode::peer_failed, "the member that gave this newcomer its state is gone"));
+      donor_is_gone();
     }
     const std::uint32_t bytes = wire::Reader(head).u32();
     wire::Bytes body(std::min<std::size_t>(bytes, kHeadBytesMax));
@@ -113,7 +118,10 @@ bool Observer::await_decision(Epoch epoch) {
     if (!entry.ok() || !std::holds_alternative<ViewEntry>(*entry)) diverged("its donor went on without a new view");
     views_.push_back(std::get<ViewEntry>(*entry).view);
   }
-  if (newcomer_.is_in(views_.back())) return newcomer_.wait_for_decision(views_.back().epoch);
+  if (newcomer_.is_in(views_.back())) {
+    if (!newcomer_.wait_for_decision(epoch)) donor_is_gone();
+    return true;
+  }
   adopt(Epoch{epoch.value + 1});
   return false;
 }
@@ -220,8 +228,7 @@ LogEntry Observer::read_entry() {
 }
 
 void Observer::read(std::span<std::byte> target) {
-  if (!read_exact(target))
-    throw Error(Status(StatusCode::peer_failed, "the member that gave this newcomer its state is gone"));
+  if (!read_exact(target)) donor_is_gone();
 }
 
 // False when the stream has ended before.

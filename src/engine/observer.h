@@ -62,6 +62,7 @@ class Observer final : public Front {
   void send_progress();
   void deliver(const Result& result, const Signature& signature, const Extent& extent) const;
   void adopt(Epoch epoch);
+  [[noreturn]] void donor_is_gone() const;
   [[noreturn]] void diverged(const std::string& what) const;
 
   Newcomer& newcomer_;

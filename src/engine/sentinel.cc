@@ -255,7 +255,7 @@ void Sentinel::execute(const elastic::Install& action) {
     if (!engine.ok()) return execute(elastic::Fence{engine.status()});
     engine_ = engine.value();
     for (const auto& [from, message] : std::exchange(early_, {})) engine_->on_negotiation_message(from, message);
-    newcomer_->on_entered();
+    newcomer_->on_entered(action.next.epoch);
   } else {
     [[maybe_unused]] const wire::Bytes report = engine_->freeze();
     Status status = host_.prepare(action.next);
