@@ -18,6 +18,7 @@
 #include "base/sha256.h"
 #include "base/socket_address.h"
 #include "base/wire.h"
+#include "transports/shm/segment.h"
 
 namespace hora::engine {
 namespace {
@@ -313,7 +314,8 @@ Result<Founding> agree(const Options& options, Store* store, const Clock& clock,
   founder.config.min_size = options.min_size;
   founder.config.silence_ms = options.silence_ms;
   founder.config.fusion_bytes = options.fusion_bytes;
-  founder.config.chunk_bytes = options.chunk_bytes;
+  founder.config.chunk_bytes =
+      shm::choose_layout(shm::last_level_cache_bytes(), options.chunk_bytes, options.one_shot_bytes).chunk_bytes;
   founder.config.one_shot_bytes = options.one_shot_bytes;
   founder.config.sockets_per_pair = options.sockets_per_pair;
   founder.transport = options.transport;

@@ -16,7 +16,7 @@
 namespace hora::engine {
 
 struct Founding {
-  View view;  // epoch 1; chunk_bytes and one_shot_bytes are 0 where rank 0 left them to the transports
+  View view;  // epoch 1; chunk_bytes fits the caches of rank 0, one_shot_bytes is 0 where it depends on the size
   Rank self;
 };
 
@@ -39,7 +39,7 @@ Result<Founding> agree(const Options& options, Store* store, const Clock& clock,
 
 // What a newcomer can know of a job before it has met a member.
 struct RunningJob {
-  AgreedConfig config;  // as founded: chunk_bytes and one_shot_bytes may be 0, see Founding
+  AgreedConfig config;  // as founded, see Founding
   // The founders and all who came later, but before this newcomer. Some may be dead: they refuse to be dialed. Who
   // comes after this newcomer dials it.
   std::vector<Member> members;

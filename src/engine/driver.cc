@@ -107,7 +107,8 @@ void Engine::end_execution(Channel channel, Step how) {
   ended.active = false;
   ended.expired = false;
   ended.waiting_since.reset();
-  const Outcome outcome{view_.epoch, transport_.contributors(channel)};
+  const Epoch epoch = std::exchange(ended.committed_in, std::nullopt).value_or(view_.epoch);
+  const Outcome outcome{epoch, transport_.contributors(channel)};
   const Status status = how == Step::done ? Status() : mismatch_of(channel);
   HORA_FAILPOINT("engine.operation_ended");
   if (!flush_questions_.empty()) [[unlikely]]

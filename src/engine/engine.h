@@ -114,6 +114,7 @@ class Engine final : public Front {
     Duration warn_after{};
     bool expired = false;
     bool from_negotiator = false;
+    std::optional<Epoch> committed_in;  // it ended in this view at other members, and its result is still to come
   };
 
   Execution& execution(Channel channel) noexcept { return executions_[static_cast<std::size_t>(channel)]; }

@@ -192,14 +192,16 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   // A committed operation was released in the old view elsewhere, so it ends in the old view here too: the view that
   // callers see changes at the same operation on every member.
   for (const Channel channel : kChannels) {
-    const Execution& behind = execution(channel);
-    if (behind.active && behind.operation.sequence <= verdict->channels[static_cast<std::size_t>(channel)].committed)
-      step_channel(channel);
+    Execution& behind = execution(channel);
+    const bool committed = behind.operation.sequence <= verdict->channels[static_cast<std::size_t>(channel)].committed;
+    if (!behind.active || !committed) {
+      behind.committed_in.reset();
+      continue;
+    }
+    // Where members share no memory its result comes later, from another member.
+    if (!behind.committed_in) behind.committed_in = view_.epoch;
+    step_channel(channel);
   }
-  // So does what was rejected, also where nobody has submitted it yet.
-  for (const negotiation::Rejection& left : negotiator_->conclude(verdict->rejections))
-    for (negotiation::Round round = 0; round < left.submissions; ++round) broken_names_.emplace(left.name, left.status);
-  if (negotiator_->has_actions()) apply_negotiation_actions();
   view_ = next;
   installed_epoch_.store(next.epoch.value, std::memory_order_seq_cst);  // seq_cst: waiters sleep on other words
   for (const Channel channel : kChannels) {
