@@ -1,14 +1,27 @@
 // Step boundaries (protocol law 10): where newcomers receive the state, and where they enter.
 //
 // All members cross boundary k between the same two calls. Each says there whether it has a newcomer that is ready, by
-// an allreduce of one byte; if one has, all of them wait for the next view, which its sentinel asks for. So nothing is
-// under way when that view is decided, and the newcomer, whose program stands at the same boundary, is in step.
+// an allreduce of its id; if one has, all of them ask for a view with the greatest one, and wait for the next view. So
+// nothing is under way when that view is decided, and the newcomer, whose program stands at the same boundary, is in
+// step.
+#include <cstring>
+#include <limits>
 #include <utility>
 
 #include "base/failpoint.h"
 #include "engine/session.h"
 
 namespace hora::engine {
+
+namespace {
+constexpr std::int64_t kNobody = std::numeric_limits<std::int64_t>::min();
+}
+
+bool names_newcomer(std::span<const std::byte> result) {
+  std::int64_t wanted = kNobody;
+  if (result.size() == sizeof wanted) std::memcpy(&wanted, result.data(), sizeof wanted);
+  return wanted != kNobody;
+}
 
 void Session::step() {
   state_.seal();
@@ -27,17 +40,16 @@ void Session::step() {
   }
   const std::uint64_t step = step_ + 1;
   const auto newcomer = donor_->ready(step, engine_->view().epoch);
-  std::byte wanted{static_cast<std::uint8_t>(newcomer ? 1 : 0)};
-  const Outcome outcome = engine_->run_ordered({Collective::allreduce, DataType::uint8, ReduceOp::max, Rank{0}, 1},
-                                               Extent{&wanted, &wanted, 1});
+  std::int64_t wanted = newcomer ? static_cast<std::int64_t>(newcomer->value) : kNobody;
+  auto* bytes = reinterpret_cast<std::byte*>(&wanted);
+  const Outcome outcome = engine_->run_ordered({Collective::allreduce, DataType::int64, ReduceOp::max, Rank{0}, 1},
+                                               Extent{bytes, bytes, sizeof wanted});
   step_ = step;
   engine_->record_to(donor_->cross(step, engine_->view()) ? donor_.get() : nullptr);
-  if (wanted == std::byte{0}) return;
+  if (wanted == kNobody) return;
   HORA_FAILPOINT("boundary.waits_for_newcomer");
-  if (newcomer) {
-    engine_->flush();  // until then a member may still be in this very allreduce
-    sentinel_->admit(*newcomer, outcome.epoch);
-  }
+  engine_->flush();  // until then a member may still be in this very allreduce
+  sentinel_->admit(MemberId{static_cast<std::uint64_t>(wanted)}, outcome.epoch);
   engine_->wait_for_successor(outcome.epoch);
 }
 

@@ -93,13 +93,13 @@ bool Observer::cross() {
     return false;
   }
   const Result wanted = next_ordered();
-  if (wanted.payload.size() != 1) diverged("it calls step() where the members do not");
+  if (wanted.payload.size() != sizeof(std::int64_t)) diverged("it calls step() where the members do not");
   expect_boundary();
   adopt(wanted.entry.outcome.epoch);
   newcomer_.link();
   send_progress();
   HORA_FAILPOINT("observer.boundary_crossed");
-  return wanted.payload[0] != std::byte{0} && await_decision(wanted.entry.outcome.epoch);
+  return names_newcomer(wanted.payload) && await_decision(wanted.entry.outcome.epoch);
 }
 
 // The members stop at this boundary until there is a new view. A donor that dies now takes its log along, but not the

@@ -20,6 +20,9 @@
 
 namespace hora::engine {
 
+// Whether the result of a boundary's allreduce names a newcomer that should enter there.
+[[nodiscard]] bool names_newcomer(std::span<const std::byte> result);
+
 // One thread at a time. Until the first boundary its calls do nothing and leave memory as it is: what they would bring
 // about comes with the state.
 class Observer final : public Front {
