@@ -4,12 +4,14 @@
 // same step with the same hash have seen the same results. Every rank contributes one, so a sum is the number of its
 // contributors.
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <hora/hora.hpp>
 #include <map>
@@ -49,6 +51,7 @@ class Worker {
         size_whole_(std::stoi(arguments["--size"])),
         deadline_(Clock::now() + seconds(arguments["--seconds"])),
         deadline_last_(deadline_ + seconds(arguments["--patience"])),
+        pause_ms_(std::stoi(arguments["--pause-ms"])),
         ordered_(std::stoul(arguments["--bytes"]) / sizeof(double)),
         named_(3, std::vector<double>(ordered_.size() / 4 + 1)),
         ballast_(std::stoul(arguments["--state-bytes"])) {
@@ -58,10 +61,12 @@ class Worker {
   }
 
   void run() {
+    if (process_ == "0") print_copy_time();
     announce("ready");
     comm_.step();
     bool observing = comm_.observing();
     check_ballast();
+    announce("running");
     while (progress_.last == 0) {
       const std::uint64_t first_ns = one_step();
       comm_.step();
@@ -85,6 +90,16 @@ class Worker {
     if (::write(ready_, line.data(), line.size()) < 0) throw std::runtime_error("cannot announce");
   }
 
+  // What joining is to be compared with: a copy of the state into memory that was touched before.
+  void print_copy_time() const {
+    std::vector<std::uint8_t> copy(ballast_.size(), 1);
+    const std::uint64_t begin = now_ns();
+    std::memcpy(copy.data(), ballast_.data(), copy.size());
+    std::printf("copy of %zu bytes: %.3f ms\n", copy.size(), static_cast<double>(now_ns() - begin) * 1e-6);
+    std::fflush(stdout);
+    if (copy.back() != ballast_.back()) throw std::runtime_error("a copy differs");
+  }
+
   void check_ballast() const {
     if (std::any_of(ballast_.begin(), ballast_.end(), [](std::uint8_t byte) { return byte != 7; }))
       throw std::runtime_error("the state is not that of the members");
@@ -92,6 +107,7 @@ class Worker {
 
   // Two fronts, and a vote: the job ends when the time is up and the world is whole, or when patience is over.
   std::uint64_t one_step() {
+    if (!comm_.observing() && pause_ms_ > 0) ::poll(nullptr, 0, pause_ms_);  // stands for an accelerator's work
     std::vector<hora::Handle> handles;
     for (std::size_t i = 0; i < named_.size(); ++i) {
       std::fill(named_[i].begin(), named_[i].end(), 1.0);
@@ -138,6 +154,7 @@ class Worker {
   const int ready_;
   const int size_whole_;
   const Clock::time_point deadline_, deadline_last_;
+  const int pause_ms_;
   std::vector<double> ordered_;
   std::vector<std::vector<double>> named_;
   std::vector<std::uint8_t> ballast_;
@@ -158,9 +175,10 @@ int run(std::map<std::string, std::string> arguments) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::map<std::string, std::string> arguments{{"--records", "records"},  {"--ready", "/dev/null"}, {"--size", "1"},
-                                               {"--seconds", "1"},        {"--patience", "10"},     {"--bytes", "4096"},
-                                               {"--state-bytes", "65536"}};
+  std::map<std::string, std::string> arguments{
+      {"--records", "records"},   {"--ready", "/dev/null"}, {"--size", "1"},
+      {"--seconds", "1"},         {"--patience", "10"},     {"--bytes", "4096"},
+      {"--state-bytes", "65536"}, {"--pause-ms", "0"}};
   for (int i = 1; i + 1 < argc; i += 2) arguments[argv[i]] = argv[i + 1];
   try {
     return run(std::move(arguments));
