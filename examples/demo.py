@@ -87,6 +87,7 @@ class Demo:
         self.views = {1: (0.0, RANKS)}  # epoch: time and size
         self.loss = float("nan")
         self.events = open(self.out / "events.jsonl", "w", encoding="utf-8")
+        self.over = False  # the job has ended: nobody is left to kill
         self.live = sys.stderr.isatty()
         self.drawn = 0.0
         self.start = time.monotonic()
@@ -137,6 +138,7 @@ class Demo:
                 self.say(f"the job did not end within {self.arguments.timeout} s")
                 break
             if job.poll() is not None:  # only what is left in the pipes
+                self.over = True
                 for rank in self.ranks:
                     self.take(rank)
                 break
@@ -166,7 +168,7 @@ class Demo:
             self.say(f"rank {rank.number} is process {rank.pid}", event["t"])
 
     def on_submitted(self, rank, event):
-        if rank.dead or len(self.kills) == len(KILLS):
+        if rank.dead or self.over or len(self.kills) == len(KILLS):
             return
         role, share = KILLS[len(self.kills)]
         due = event["step"] > share * self.steps and event["step"] > rank.step
