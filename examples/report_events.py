@@ -69,12 +69,13 @@ class Story:
         return event["t"] - self.zero
 
     def _processes(self):
+        newcomers = {event["process"] for event in self._of("joining", "entered")}
         processes = {}
         for event in self.events:
             number = event["process"]
             if event["event"] == "start":
                 processes[number] = Process(number, event["pid"], self._at(event), self._at(event),
-                                            founder=event.get("epoch", 1) == 1)
+                                            founder=number not in newcomers)
             process = processes.get(number)
             if process is None or process.killed:
                 continue
@@ -96,7 +97,7 @@ class Story:
         ends = [self._at(event) for event in self._of("end")]
         last = min(ends, default=self.length)
         views = {}
-        for event in self._of("start", "step", "view"):
+        for event in self._of("start", "step", "view", "entered"):
             if "epoch" in event and self._at(event) <= last:
                 views.setdefault(event["epoch"], (max(0.0, self._at(event)), event["epoch"], event["size"]))
         return sorted(views.values())
@@ -106,8 +107,8 @@ class Story:
         for event in self._of("kill"):
             found.append(self._interruption("kill", event, event.get("role", ""), event["epoch"]))
         for process in self.processes.values():
-            entry = next((event for event in self._of("view", "step", "start")
-                          if event["process"] == process.number and "epoch" in event), None)
+            # Until it has entered, a newcomer sees the views of others.
+            entry = next((event for event in self._of("entered") if event["process"] == process.number), None)
             if not process.founder and entry is not None:
                 found.append(self._interruption("join", entry, "", entry["epoch"] - 1))
         return sorted(found, key=lambda interruption: interruption.at)

@@ -60,9 +60,12 @@ class Training:
             self.tell(member, "result", delay=position * 1e-4, contributors=len(self.members), **self.place(member))
 
     def join(self, number):
+        # Until it has entered, a newcomer sees what its donor sees.
+        self.tell(number, "start", pid=500 + number, **self.place(self.members[0]))
+        self.tell(number, "joining", **self.place(self.members[0]))
         self.members.append(number)
         self.epoch += 1
-        self.tell(number, "start", pid=500 + number, **self.place(number))
+        self.tell(number, "entered", step=self.step, **self.place(number))
         for member in self.members:
             self.tell(member, "view", **self.place(member))
 
