@@ -9,6 +9,7 @@ lost and all hold the same parameters at the end; 2 when there can be no such ho
 
 import argparse
 import json
+import os
 import pathlib
 import signal
 import sys
@@ -41,6 +42,7 @@ class Demo(show.Show):
         self.waiting = set()  # numbers of those that have no result after the cut
         self.cut_at = self.heal_at = self.view_ms = self.next_ms = self.lost_ms = None
         self.stopped = {}  # rank number of the cut-off side: ms after the cut, and why
+        self.others_stopped = []  # numbers
         self.views_of_cut_off = 0
         self.joined = {}  # number: the host it runs on, and ms after the link was back
 
@@ -53,7 +55,7 @@ class Demo(show.Show):
         places = ",".join(f"{address}:{self.per_host}" for address in self.hosts.addresses)
         command = self.hosts.command(
             self.arguments.build / "hora", "run", "-np", self.size, "--hosts", places, "--ssh", self.hosts.shell,
-            "--min-np", self.size - self.per_host, "--max-restarts", self.restarts,
+            "--min-np", 2, "--max-restarts", self.restarts,
             "--host-silence", self.arguments.host_silence,
             self.arguments.build / "examples" / "train_digits", "--data", self.arguments.data, "--steps", self.steps,
             "--events", self.out, "--pace", self.arguments.pace)
@@ -89,7 +91,7 @@ class Demo(show.Show):
         super().on_view(rank, event)
         if self.cut_at is None:
             return
-        if rank.dead:
+        if rank in self.cut_off:
             self.views_of_cut_off += 1
         elif self.view_ms is None:
             self.view_ms = self.since_cut(event["t"])
@@ -106,8 +108,11 @@ class Demo(show.Show):
 
     def on_stopped(self, rank, event):
         super().on_stopped(rank, event)
-        if self.cut_at is not None and rank.dead:
+        if self.cut_at is not None and rank in self.cut_off:
             self.stopped[rank.number] = (self.since_cut(event["t"]), event["why"])
+        else:
+            self.others_stopped.append(rank.number)
+            rank.dead = True
 
     def on_entered(self, rank, event):
         super().on_entered(rank, event)
@@ -142,6 +147,7 @@ class Demo(show.Show):
             (not self.waiting and self.next_ms is not None, "a rank of the other hosts had no result after the cut"),
             ((self.next_ms or 0) <= NEXT_RESULT_MS_MOST, f"the next result came later than {NEXT_RESULT_MS_MOST} ms"),
             (len(self.stopped) == self.per_host, "a rank that was cut off did not stop by itself"),
+            (not self.others_stopped, f"stopped, but not cut off: rank {self.others_stopped}"),
             (self.views_of_cut_off == 0, "the cut-off side went on in a view of its own"),
             (result["world_sizes"][-1] == self.size, f"the world did not grow back to {self.size}"),
             (hosts == [self.address] * self.per_host, f"replacements joined on {hosts}, not on {self.address}"),
@@ -191,8 +197,8 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, default=root / "build" / "release", help="build directory")
     parser.add_argument("--out", type=pathlib.Path, default=root / "build" / "demo-hosts", help="where results go")
     parser.add_argument("--data", type=pathlib.Path, default=root / "examples" / "data" / "optdigits.csv")
-    parser.add_argument("--ranks-per-host", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=5000)
+    parser.add_argument("--ranks-per-host", type=int, default=2 if len(os.sched_getaffinity(0)) >= HOSTS else 1)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--pace", type=int, default=8, help="least ms of a step: the training must outlast the cut")
     parser.add_argument("--silence-ms", type=int, default=500)
     parser.add_argument("--host-silence", type=float, default=12, help="s; ranks without a quorum stop after 10")

@@ -191,7 +191,8 @@ class Show:
 
     def steps_missing(self):
         survivors = self.survivors()
-        missing = max(len(set(range(rank.first_step + 1, self.steps + 1)) - set(rank.steps)) for rank in survivors)
+        missing = max((len(set(range(rank.first_step + 1, self.steps + 1)) - set(rank.steps)) for rank in survivors),
+                      default=self.steps)
         # A step done twice or out of order is as bad as one left out.
         return missing + sum(rank.steps != sorted(set(rank.steps)) for rank in survivors)
 
@@ -205,7 +206,7 @@ class Show:
         survivors = self.survivors()
         founders = [rank for rank in survivors if rank.founder]
         ends = [rank.end for rank in survivors]
-        complete = all(ends)
+        complete = bool(ends) and all(ends)
         return {
             "hashes_equal": complete and len({end["hash"] for end in ends}) == 1 and ends[0]["hashes_equal"],
             "survivor_pids_unchanged": complete and all(rank.pid == rank.end["pid"] for rank in founders),
