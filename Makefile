@@ -32,6 +32,10 @@ build: setup ## release build in build/release
 demo: build ## trains on four processes while two of them are killed
 	@python3 examples/demo.py
 
+.PHONY: demo-hosts
+demo-hosts: build ## trains on three hosts (network namespaces, as root) while one of them is cut off
+	@python3 examples/demo_hosts.py
+
 .PHONY: install
 install: build ## headers, library, hora, CMake package, pkg-config file: PREFIX=DIR
 	@cmake --install build/release --prefix $(PREFIX)

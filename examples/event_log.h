@@ -3,8 +3,12 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 namespace digits {
+
+// `text` as a JSON string.
+std::string quoted(std::string_view text);
 
 class EventLog {
  public:

@@ -2,6 +2,8 @@
 //
 //   hora run -np 4 --min-np 2 --max-restarts 2 build/release/examples/train_digits
 //
+// With --pace each step takes at least so many milliseconds, as one of a larger network would.
+//
 // Every rank holds the whole network and works on its share of each batch. Gradients go through the negotiated front,
 // each under its own name as soon as the backward pass has made it. Nothing in this file handles a failure: an
 // allreduce that a death interrupts ends among the survivors, and the next batch is shared out by the new rank and
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
@@ -19,6 +22,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "digits.h"
@@ -38,6 +42,7 @@ struct Arguments {
   std::string data = "examples/data/optdigits.csv";
   std::string events;  // a directory: process p of `hora run` writes rank-p.jsonl there
   std::size_t steps = 4000;
+  unsigned pace_ms = 0;
 };
 
 Arguments parse(int argc, char** argv) {
@@ -52,8 +57,10 @@ Arguments parse(int argc, char** argv) {
       arguments.events = value;
     } else if (name == "--steps") {
       arguments.steps = std::stoul(value);
+    } else if (name == "--pace") {
+      arguments.pace_ms = static_cast<unsigned>(std::stoul(value));
     } else {
-      throw std::invalid_argument("usage: train_digits [--data CSV] [--events DIRECTORY] [--steps N]");
+      throw std::invalid_argument("usage: train_digits [--data CSV] [--events DIRECTORY] [--steps N] [--pace MS]");
     }
   }
   return arguments;
@@ -101,10 +108,12 @@ class Training {
     bool observing = comm_.observing();
     if (observing) events_.write("state", place(comm_) + ",\"step\":" + std::to_string(steps_));
     while (steps_ < arguments_.steps) {
+      const auto earliest_end = std::chrono::steady_clock::now() + std::chrono::milliseconds(arguments_.pace_ms);
       const float left = 1.0F - static_cast<float>(steps_) / static_cast<float>(arguments_.steps);
       const float loss = train_step(steps_ + 1);
       network_.descend(kRate * left, kMomentum, kDecay);
       ++steps_;
+      if (!observing) std::this_thread::sleep_until(earliest_end);
       if (!observing)
         events_.write("step",
                       place(comm_) + ",\"step\":" + std::to_string(steps_) + ",\"loss\":" + std::to_string(loss));
@@ -203,12 +212,18 @@ int train(const Arguments& arguments) {
       arguments.events.empty() ? "" : arguments.events + "/rank-" + std::to_string(options->process) + ".jsonl");
   events.write("start", place(comm) + ",\"pid\":" + std::to_string(::getpid()));
   comm.on_view_change([&](const hora::View&, const hora::View&) { events.write("view", place(comm)); });
-  Training training(comm, arguments, events);
-  training.share_parameters();
-  training.run();
-  const bool equal = training.finish();
-  comm.shutdown();
-  return equal ? 0 : 1;
+  try {
+    Training training(comm, arguments, events);
+    training.share_parameters();
+    training.run();
+    const bool equal = training.finish();
+    comm.shutdown();
+    return equal ? 0 : 1;
+  } catch (const hora::Error& error) {
+    // Who was cut off from the others can tell it only here.
+    events.write("stopped", place(comm) + ",\"why\":" + digits::quoted(error.what()));
+    throw;
+  }
 }
 
 }  // namespace

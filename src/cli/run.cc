@@ -18,8 +18,8 @@ namespace hora::cli {
 namespace {
 
 constexpr int kUsage = 2;
-// Never asks for a password, and notices within 15 s that a host is silent.
-constexpr const char* kShell = "ssh -o BatchMode=yes -o ServerAliveInterval=5 -o ServerAliveCountMax=3";
+// Never asks for a password, and does not wait for a host that is not there for as long as the network would.
+constexpr const char* kShell = "ssh -o BatchMode=yes -o ConnectTimeout=10";
 constexpr int kRanksMax = 1024;
 constexpr int kRestartsMax = 1'000'000;
 
@@ -35,6 +35,7 @@ struct RunArguments {
   std::vector<std::string> passed;
   bool untagged = false;
   double grace_s = 5;
+  double host_silence_s = 15;
   std::vector<std::string> command;
 };
 
@@ -76,6 +77,10 @@ void describe(CLI::App& app, RunArguments& arguments) {
   app.add_option("--grace", arguments.grace_s,
                  "seconds that ranks get to end once the job has failed, and again after SIGTERM (default: 5)")
       ->check(CLI::Range(0.0, 3600.0));
+  app.add_option("--host-silence", arguments.host_silence_s,
+                 "seconds without a word after which a host is lost: its ranks are replaced, and killed there. Ranks\n"
+                 "without a quorum stop by themselves after 10 s and say why, so less leaves no reason (default: 15)")
+      ->check(CLI::Range(0.1, 3600.0));
   app.footer(
       "CMD and what follows it is the program of every rank. Its standard input is /dev/null.\n"
       "A rank that fails while others run is replaced, as long as restarts are left: by a process with HORA_JOIN=1\n"
@@ -152,6 +157,7 @@ int run_command(int argc, char** argv) {
   config.command = std::move(arguments.command);
   config.limits = {arguments.ranks, arguments.min_ranks, arguments.max_ranks, arguments.max_restarts};
   config.tags = !arguments.untagged;
+  config.host_silence = std::chrono::round<Duration>(std::chrono::duration<double>(arguments.host_silence_s));
   config.grace = std::chrono::round<Duration>(std::chrono::duration<double>(arguments.grace_s));
   return launch::run_job(config);
 }

@@ -45,17 +45,18 @@ void Session::step() {
   const Outcome outcome = engine_->run_ordered({Collective::allreduce, DataType::int64, ReduceOp::max, Rank{0}, 1},
                                                Extent{bytes, bytes, sizeof wanted});
   step_ = step;
-  engine_->record_to(donor_->cross(step, engine_->view()) ? donor_.get() : nullptr);
+  engine_->record_to(donor_->cross(step, engine_->view(), wanted != kNobody) ? donor_.get() : nullptr);
   if (wanted == kNobody) return;
   HORA_FAILPOINT("boundary.waits_for_newcomer");
   engine_->flush();  // until then a member may still be in this very allreduce
   sentinel_->admit(MemberId{static_cast<std::uint64_t>(wanted)}, outcome.epoch);
   engine_->wait_for_successor(outcome.epoch);
+  donor_->finish(engine_->view());
 }
 
 void Session::on_view_change(std::function<void(const View& before, const View& after)> callback) {
   callback_ = callback;
-  front_->on_view_change(std::move(callback));
+  front().on_view_change(std::move(callback));
 }
 
 }  // namespace hora::engine

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <system_error>
 
 #include "base/failpoint.h"
 
@@ -50,6 +51,7 @@ Donation::Donation(MemberId newcomer, UniqueFd stream, std::size_t state_bytes, 
       log_bytes_max_(log_bytes_max),
       log_(log),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (!wake_) throw std::system_error(errno, std::generic_category(), "eventfd");
   thread_ = std::thread([this, state_bytes] {
     pthread_setname_np(pthread_self(), "hora-donation");
     run(state_bytes);
@@ -72,18 +74,20 @@ void Donation::copy(const StateRegistry& state) {
   HORA_FAILPOINT("donor.state_copied");
 }
 
-void Donation::cross(std::uint64_t step, const View& view, const StateRegistry& state) {
+void Donation::cross(std::uint64_t step, const View& view, std::span<const View> later, const StateRegistry& state) {
   if (over() || !copied_) return;
+  // How long it takes to catch up counts from when it has the state.
+  if (linked_.load(std::memory_order_acquire) == 0) waited_since_ = step;
   if (begun_) return record(BoundaryEntry{step}, {});
   begun_ = true;
-  begun_at_ = step;
   record(SnapshotEntry{state.description(), view, step, state_memory_.span().size()}, {});
+  for (const View& one : later) record(ViewEntry{one}, {});
 }
 
 bool Donation::ready(std::uint64_t step, Epoch epoch) const {
   if (!begun_ || over() || linked_.load(std::memory_order_acquire) != epoch.value) return false;
   const std::uint64_t crossed = crossed_.load(std::memory_order_acquire);
-  return crossed + kLagMax >= step || step > begun_at_ + kPatience;
+  return crossed + kLagMax >= step || step > waited_since_ + kPatience;
 }
 
 void Donation::record(const LogEntry& entry, std::span<const std::byte> payload) {
@@ -197,15 +201,14 @@ bool Donation::read_progress() {
 
 void Donor::start(MemberId newcomer, UniqueFd stream) {
   const MutexLock lock(mutex_);
-  waiting_.emplace_back(newcomer, std::move(stream));
+  if (!closed_) waiting_.emplace_back(newcomer, std::move(stream));
 }
 
 void Donor::on_install(const View& view) {
   const MutexLock lock(mutex_);
-  for (const auto& donation : donations_) {
-    donation->record(ViewEntry{view}, {});
-    if (view.rank_of(donation->newcomer())) donation->finish();
-  }
+  installed_.push_back(view);
+  for (const auto& donation : donations_)
+    if (donation->begun()) donation->record(ViewEntry{view}, {});
 }
 
 std::optional<MemberId> Donor::ready(std::uint64_t step, Epoch epoch) {
@@ -215,27 +218,52 @@ std::optional<MemberId> Donor::ready(std::uint64_t step, Epoch epoch) {
   return std::nullopt;
 }
 
-bool Donor::cross(std::uint64_t step, const View& view) {
-  std::vector<Donation*> donations;
+bool Donor::cross(std::uint64_t step, const View& view, bool last) {
+  std::vector<Donation*> fresh;
   {
     const MutexLock lock(mutex_);
     std::erase_if(donations_, [](const auto& donation) { return donation->over(); });
-    for (const auto& donation : donations_) donations.push_back(donation.get());
+    begin_waiting();
+    for (const auto& donation : donations_)
+      if (!last && !donation->copied()) fresh.push_back(donation.get());
   }
   // Only this thread adds and removes donations. The sentinel must not wait for the copy.
-  for (Donation* donation : donations) donation->copy(state_);
+  for (Donation* donation : fresh) donation->copy(state_);
   const MutexLock lock(mutex_);
-  for (auto& [newcomer, stream] : waiting_) {
-    log_(LogLevel::info, "join", "gives {} bytes of state to newcomer {:x}", state_.bytes(), newcomer.value);
-    donations_.push_back(std::make_unique<Donation>(newcomer, std::move(stream), state_.bytes(), log_bytes_max_, log_));
-  }
-  waiting_.clear();
+  std::erase_if(installed_, [&](const View& one) { return one.epoch <= view.epoch; });
   bool recording = false;
   for (const auto& donation : donations_) {
-    donation->cross(step, view, state_);
+    donation->cross(step, view, installed_, state_);
     recording |= donation->begun();
   }
   return recording;
+}
+
+// A newcomer whose donation cannot begin loses its stream, and tries another donor.
+void Donor::begin_waiting() {
+  for (auto& [newcomer, stream] : waiting_) {
+    log_(LogLevel::info, "join", "gives {} bytes of state to newcomer {:x}", state_.bytes(), newcomer.value);
+    try {
+      donations_.push_back(
+          std::make_unique<Donation>(newcomer, std::move(stream), state_.bytes(), log_bytes_max_, log_));
+    } catch (const std::exception& error) {
+      log_(LogLevel::warn, "join", "cannot give the state to newcomer {:x}: {}", newcomer.value, error.what());
+    }
+  }
+  waiting_.clear();
+}
+
+void Donor::finish(const View& view) {
+  const MutexLock lock(mutex_);
+  for (const auto& donation : donations_)
+    if (view.rank_of(donation->newcomer())) donation->finish();
+}
+
+void Donor::close() {
+  const MutexLock lock(mutex_);
+  closed_ = true;
+  waiting_.clear();
+  donations_.clear();
 }
 
 void Donor::ordered(const Status& status, const Outcome& outcome, const Signature& signature, const Extent& extent) {
@@ -253,7 +281,7 @@ void Donor::record(ResultEntry entry, const Extent& extent) {
   const LogEntry bare(std::move(entry));
   const MutexLock lock(mutex_);
   for (const auto& donation : donations_)
-    if (donation->begun() && !donation->over()) donation->record(bare, result);
+    if (donation->begun()) donation->record(bare, result);
 }
 
 }  // namespace hora::engine

@@ -55,13 +55,14 @@ class Donation {
   [[nodiscard]] MemberId newcomer() const noexcept { return newcomer_; }
   // It ended: the newcomer entered and has everything, or it was given up.
   [[nodiscard]] bool over() const noexcept { return over_.load(std::memory_order_acquire); }
-  // The newcomer has the state, or is about to get it.
+  // The newcomer gets the state, and what follows it.
   [[nodiscard]] bool begun() const noexcept { return begun_; }
+  [[nodiscard]] bool copied() const noexcept { return copied_; }
 
   // The application's thread, between two steps. First without a lock: copies the state, if it is still to be given
   // and there is memory for it. Then, with nobody recording, tells of the boundary.
   void copy(const StateRegistry& state);
-  void cross(std::uint64_t step, const View& view, const StateRegistry& state);
+  void cross(std::uint64_t step, const View& view, std::span<const View> later, const StateRegistry& state);
   // Whether the newcomer should enter at boundary `step`, which is about to be crossed in `epoch`.
   [[nodiscard]] bool ready(std::uint64_t step, Epoch epoch) const;
   // Any thread. `payload` is copied.
@@ -88,7 +89,7 @@ class Donation {
   std::atomic<std::uint64_t> linked_{0};   // epoch of the view to whose members the newcomer is linked
   bool copied_ = false;                    // the application's
   bool begun_ = false;                     // guarded by the donor's mutex
-  std::uint64_t begun_at_ = 0;             // the boundary of the state; the application's
+  std::uint64_t waited_since_ = 0;         // the boundary of the state; the application's
   TouchedMemory state_memory_;             // the thread's, but between prepared_ and the first entry
 
   Mutex mutex_;
@@ -115,13 +116,19 @@ class Donor final : public Recorder {
 
   // The sentinel's thread.
   void start(MemberId newcomer, UniqueFd stream);
+  // `view` is about to be installed: before any call can return in it.
   void on_install(const View& view);
 
   // The application's thread. The newcomer that should enter at boundary `step`, which is about to be crossed in the
   // view `epoch`.
   [[nodiscard]] std::optional<MemberId> ready(std::uint64_t step, Epoch epoch);
-  // Boundary `step` was crossed. Whether calls must be recorded from now on.
-  [[nodiscard]] bool cross(std::uint64_t step, const View& view);
+  // Boundary `step` was crossed in `view`. `last`: it is followed by another view at once, so that no newcomer can
+  // begin here. Whether calls must be recorded from now on.
+  [[nodiscard]] bool cross(std::uint64_t step, const View& view, bool last);
+  // This member's calls return in `view` from now on: newcomers that are in it have all that they need.
+  void finish(const View& view);
+  // Ends all donations; nothing is recorded any more.
+  void close();
 
   // Recorder
   void ordered(const Status& status, const Outcome& outcome, const Signature& signature, const Extent& extent) override;
@@ -129,6 +136,7 @@ class Donor final : public Recorder {
              const Extent& extent) override;
 
  private:
+  void begin_waiting() REQUIRES(mutex_);
   void record(ResultEntry entry, const Extent& extent);
 
   const StateRegistry& state_;
@@ -136,7 +144,9 @@ class Donor final : public Recorder {
   const Log& log_;
   Mutex mutex_;
   std::vector<std::unique_ptr<Donation>> donations_ GUARDED_BY(mutex_);
-  std::vector<std::pair<MemberId, UniqueFd>> waiting_ GUARDED_BY(mutex_);  // until the state is sealed
+  std::vector<std::pair<MemberId, UniqueFd>> waiting_ GUARDED_BY(mutex_);  // until the next boundary
+  std::vector<View> installed_ GUARDED_BY(mutex_);                         // later than what calls return in
+  bool closed_ GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace hora::engine

@@ -30,7 +30,8 @@ void Engine::flush() {
   take_token([] { return false; }, std::nullopt);
   const Positions released = ended();
   release_token();
-  std::set<MemberId> asked;
+  std::set<MemberId> asked;  // in the view `asked_in`: a question may be lost with a view
+  std::uint64_t asked_in = 0;
   while (true) {
     const std::uint32_t answers = answers_.load(std::memory_order_seq_cst);
     const std::uint64_t epoch = installed_epoch_.load(std::memory_order_seq_cst);
@@ -38,6 +39,7 @@ void Engine::flush() {
       return answers_.load(std::memory_order_seq_cst) != answers || fenced_.load(std::memory_order_acquire) ||
              installed_epoch_.load(std::memory_order_seq_cst) != epoch;
     };
+    if (std::exchange(asked_in, epoch) != epoch) asked.clear();
     bool held = false;
     if (take_token(news, std::nullopt)) {
       held = is_stable(released) || !ask_what_is_held(released, asked);

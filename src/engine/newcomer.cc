@@ -52,6 +52,7 @@ void Newcomer::link() {
   std::vector<Member> strangers, silent;
   {
     const std::lock_guard lock(mutex_);
+    if (entered_.value > 0) return;
     view = view_;
     for (const Member& member : view.members) {
       if (!linked_.contains(member.id))
@@ -116,10 +117,30 @@ Result<UniqueFd> Newcomer::open_stream(const Member& donor) {
   return mesh_.open_stream(donor, clock_.now() + kDialPatience);
 }
 
+// By holders of the mutex.
+bool Newcomer::deserted() const {
+  return view_.epoch.value > 0 && std::all_of(view_.members.begin(), view_.members.end(),
+                                              [this](const Member& member) { return down_.contains(member.id); });
+}
+
+void Newcomer::throw_if_over() const {
+  if (!end_.ok()) throw Error(end_);
+  if (entered_.value == 0 && deserted())
+    throw Error(Status(StatusCode::peer_failed, "cannot join: all members are gone, the job has ended"));
+}
+
+void Newcomer::wait_for_news() {
+  std::unique_lock lock(mutex_);
+  throw_if_over();
+  changed_.wait_for(lock, std::chrono::seconds(1));
+  throw_if_over();
+}
+
 bool Newcomer::wait_for_decision(Epoch epoch) {
   std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return entered_.value > 0 || (view_.epoch > epoch && !is_in(view_)) || !end_.ok(); });
-  if (!end_.ok()) throw Error(end_);
+  changed_.wait(
+      lock, [&] { return entered_.value > 0 || (view_.epoch > epoch && !is_in(view_)) || !end_.ok() || deserted(); });
+  throw_if_over();
   return entered_.value == epoch.value + 1;
 }
 
@@ -146,6 +167,7 @@ void Newcomer::on_link_down(MemberId peer) {
   {
     const std::lock_guard lock(mutex_);
     answered_.erase(peer);
+    down_.insert(peer);
   }
   notify();
 }

@@ -45,6 +45,8 @@ class Newcomer {
   [[nodiscard]] Epoch linked_epoch() const;
   // A stream to `donor`, over which it gives its state.
   Result<UniqueFd> open_stream(const Member& donor);
+  // Waits for news, at most a second. Throws Error once there is nobody left to join.
+  void wait_for_news();
   // Returns once this process is a member by the successor of view `epoch` (true), or the job has gone to a later view
   // without it (false), or taken it in elsewhere.
   // Throws Error once this process is fenced.
@@ -61,6 +63,8 @@ class Newcomer {
   void on_end(const Status& cause);
 
  private:
+  [[nodiscard]] bool deserted() const;
+  void throw_if_over() const;
   bool dial(const Member& member, const AgreedConfig& config);
   bool introduce_to(MemberId member);
   void notify();
@@ -79,6 +83,7 @@ class Newcomer {
   // Guarded by mutex_.
   View view_;                    // epoch 0: none yet
   std::set<MemberId> linked_;    // by whichever side
+  std::set<MemberId> down_;      // links that were lost
   std::set<MemberId> answered_;  // to an introduction: they have the link too
   Epoch entered_;                // the view that took this process in; 0: none yet
   Status end_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/mutex.h"
 #include "base/unique_fd.h"
 #include "base/wire.h"
 #include "engine/front.h"
@@ -23,8 +24,8 @@ namespace hora::engine {
 // Whether the result of a boundary's allreduce names a newcomer that should enter there.
 [[nodiscard]] bool names_newcomer(std::span<const std::byte> result);
 
-// One thread at a time. Until the first boundary its calls do nothing and leave memory as it is: what they would bring
-// about comes with the state.
+// Thread safe, one call at a time. Until the first boundary its calls do nothing and leave memory as it is: what they
+// would bring about comes with the state.
 class Observer final : public Front {
  public:
   Observer(Newcomer& newcomer, const StateRegistry& state, const Log& log);
@@ -68,6 +69,7 @@ class Observer final : public Front {
   [[noreturn]] void donor_is_gone() const;
   [[noreturn]] void diverged(const std::string& what) const;
 
+  Mutex mutex_;  // held by every call: it guards all below
   Newcomer& newcomer_;
   const StateRegistry& state_;
   const Log& log_;

@@ -163,10 +163,10 @@ void Sentinel::on_message(MemberId from, std::span<const std::byte> message) {
     case Subject::negotiation:
       if (engine_ != nullptr) return engine_->on_negotiation_message(from, body);
       // Members may be in the view that takes this newcomer in before it is.
-      return early_.emplace_back(from, wire::Bytes(body.begin(), body.end())), void();
+      return early_.emplace_back(from, wire::Bytes(message.begin(), message.end())), void();
     case Subject::flush:
-      if (engine_ != nullptr) engine_->on_flush_message(from, body);
-      return;
+      if (engine_ != nullptr) return engine_->on_flush_message(from, body);
+      return early_.emplace_back(from, wire::Bytes(message.begin(), message.end())), void();
     case Subject::joining: return on_join_message(from, body);
   }
   log_(LogLevel::warn, "sentinel", "member {:x} sent a message of unknown subject {}", from.value,
@@ -254,16 +254,16 @@ void Sentinel::execute(const elastic::Install& action) {
     const auto engine = host_.enter(action.next, *done);
     if (!engine.ok()) return execute(elastic::Fence{engine.status()});
     engine_ = engine.value();
-    for (const auto& [from, message] : std::exchange(early_, {})) engine_->on_negotiation_message(from, message);
+    for (const auto& [from, message] : std::exchange(early_, {})) on_message(from, message);
     newcomer_->on_entered(action.next.epoch);
   } else {
     [[maybe_unused]] const wire::Bytes report = engine_->freeze();
     Status status = host_.prepare(action.next);
+    donor_.on_install(action.next);
     if (status.ok()) status = engine_->install(action.next, action.verdict);
     if (!status.ok()) return execute(elastic::Fence{status});
   }
   HORA_FAILPOINT("sentinel.view_installed");
-  donor_.on_install(action.next);
   for (const Member& member : action.next.members) newcomers_.erase(member.id);
   for (const auto& [id, member] : newcomers_) welcome(id);
   log_(LogLevel::info, "elastic", "entered {}", describe(action.next));

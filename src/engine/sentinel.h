@@ -133,7 +133,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   const Log& log_;
   std::map<MemberId, LocalPeer> peers_;                  // linked: members and newcomers
   std::map<MemberId, Member> newcomers_;                 // introduced, and in no view yet
-  std::vector<std::pair<MemberId, wire::Bytes>> early_;  // of the negotiation, before a newcomer has entered
+  std::vector<std::pair<MemberId, wire::Bytes>> early_;  // for the engine, before a newcomer has entered
   elastic::Membership membership_;
   shm::LivenessWatcher* watcher_ = nullptr;
   std::ptrdiff_t left_in_order_ = 0;  // members, in all views so far

@@ -187,7 +187,11 @@ Status Session::start_sentinel(const AgreedConfig& config) {
 }
 
 Result<Engine*> Session::enter(const View& view, const Positions& done) {
-  HORA_TRY(start_engine(view, done));
+  try {
+    HORA_TRY(start_engine(view, done));
+  } catch (const std::exception& error) {
+    return Status(StatusCode::resource, fmt::format("cannot start the engine: {}", error.what()));
+  }
   return engine_.get();
 }
 
@@ -227,7 +231,8 @@ void Session::stop() {
     sentinel_thread_.join();
   }
   if (engine_) engine_->fence(Status(StatusCode::shut_down, "the communicator was shut down"));
-  donor_.reset();
+  if (engine_) engine_->record_to(nullptr);
+  if (donor_) donor_->close();
   if (background_thread_.joinable()) background_thread_.join();
 }
 
@@ -236,6 +241,8 @@ Session::~Session() {
     // A forked child has none of the threads; its copies must not speak for the parent.
     if (sentinel_thread_.joinable()) sentinel_thread_.detach();
     if (background_thread_.joinable()) background_thread_.detach();
+    (void)donor_.release();
+    (void)obituaries_.release();
     return;
   }
   stop();

@@ -3,6 +3,7 @@
 //   store -> founding view -> own segment -> mesh and peers' segments -> data plane -> engine -> threads
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <memory>
@@ -50,8 +51,8 @@ class Session final : private SentinelHost {
   Session& operator=(const Session&) = delete;
 
   // Where calls go: the engine, or the observer of a newcomer that has not entered.
-  [[nodiscard]] Front& front() noexcept { return *front_; }
-  [[nodiscard]] bool observing() const noexcept { return front_ == observer_.get(); }
+  [[nodiscard]] Front& front() noexcept { return *front_.load(std::memory_order_acquire); }
+  [[nodiscard]] bool observing() const noexcept { return front_.load(std::memory_order_acquire) == observer_.get(); }
   [[nodiscard]] Engine& engine() noexcept { return *engine_; }  // of a member
   [[nodiscard]] StateRegistry& state() noexcept { return state_; }
   // A step boundary; boundary.cc. Throws Error.
@@ -94,7 +95,7 @@ class Session final : private SentinelHost {
   std::unique_ptr<Donor> donor_;
   std::unique_ptr<Newcomer> newcomer_;
   std::unique_ptr<Observer> observer_;
-  Front* front_ = nullptr;
+  std::atomic<Front*> front_{nullptr};
   std::function<void(const View&, const View&)> callback_;
   std::unique_ptr<Sentinel> sentinel_;
   std::unique_ptr<shm::LivenessWatcher> watcher_;

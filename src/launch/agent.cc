@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <cstdint>
 #include <cstring>
 #include <memory>
 #include <optional>
@@ -14,6 +16,8 @@
 #include <vector>
 
 #include "base/frame_socket.h"
+#include "base/time.h"
+#include "interfaces/system_clock.h"
 #include "launch/agent_messages.h"
 #include "launch/local_host.h"
 #include "launch/process.h"
@@ -25,29 +29,44 @@ namespace {
 // More than any command line: what a stranger sends is not taken for a long message.
 constexpr std::size_t kMessageBytesMax = std::size_t{8} << 20;
 
-// Between two words to the launcher.
-constexpr int kAliveMs = 15'000;
+// Until the setup, which says how long silence may last.
+constexpr Duration kSetupTime = std::chrono::seconds(60);
 
 class Agent final : public HostEvents {
  public:
-  explicit Agent(Watchdog watchdog) : watchdog_(std::move(watchdog)) {}
+  Agent(const Clock& clock, Watchdog watchdog)
+      : clock_(clock), watchdog_(std::move(watchdog)), heard_(clock.now()), next_beat_(heard_ + kSetupTime) {}
 
   void run() {
     while (connected_) {
       const bool room = untaken_ < kAgentWindowBytes;
       std::vector<pollfd> polled{{STDIN_FILENO, POLLIN, 0}, {writer_.pending() ? STDOUT_FILENO : -1, POLLOUT, 0}};
       if (host_) host_->append_polled(polled, room);
-      const int found = ::poll(polled.data(), polled.size(), kAliveMs);
+      const int found = ::poll(polled.data(), polled.size(), timeout_ms());
       if (found < 0 && errno != EINTR) return;
-      if (found == 0) send(Alive{});
-      if (found <= 0) continue;
-      if (host_) host_->handle(&polled[2]);
+      if (found < 0) continue;
+      if (found > 0 && host_) host_->handle(&polled[2]);
       if (polled[1].revents != 0) connected_ = connected_ && writer_.flush(STDOUT_FILENO).ok();
       if (polled[0].revents != 0) read();
+      on_time(clock_.now());
     }
   }
 
  private:
+  [[nodiscard]] int timeout_ms() const {
+    const Duration left = std::min(next_beat_, heard_ + silence_) - clock_.now();
+    return static_cast<int>(std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0));
+  }
+  // What has arrived was read before: an agent that was paused itself does not take its launcher for silent.
+  void on_time(TimePoint now) {
+    if (now >= heard_ + silence_) {
+      connected_ = false;
+    } else if (now >= next_beat_) {
+      next_beat_ = now + beat(silence_);
+      send(Alive{});
+    }
+  }
+
   void send(const FromAgent& message) {
     if (!writer_.send(STDOUT_FILENO, encode(message)).ok()) connected_ = false;
   }
@@ -67,6 +86,7 @@ class Agent final : public HostEvents {
   void read() {
     const Status status = reader_.fill(STDIN_FILENO);
     if (!status.ok() && status.code() != StatusCode::try_again) connected_ = false;
+    if (status.ok()) heard_ = clock_.now();
     while (connected_) {
       auto frame = reader_.next();
       if (!frame.ok()) return refuse(std::string(frame.status().message()));
@@ -83,6 +103,8 @@ class Agent final : public HostEvents {
     if (const int status = check_command(setup.command[0]); status != 0)
       return refuse(fmt::format("{}: {}", setup.command[0], status == 127 ? "command not found" : "not a program"));
     host_ = std::make_unique<LocalHost>(std::move(setup.command), /*piped=*/true, watchdog_, *this);
+    silence_ = std::chrono::milliseconds(setup.silence_ms);
+    next_beat_ = clock_.now() + beat(silence_);
     send(Ready{});
   }
   void on(const Start& start) {
@@ -93,13 +115,17 @@ class Agent final : public HostEvents {
   void on(const Signal& signal) {
     if (host_) host_->signal(signal.signal);
   }
+  void on(const Alive&) {}
   void on(const Taken& taken) { untaken_ -= std::min(untaken_, taken.bytes); }
 
+  const Clock& clock_;
   Watchdog watchdog_;
   FrameReader reader_{kMessageBytesMax};
   FrameWriter writer_;
   std::unique_ptr<LocalHost> host_;  // after the setup; ends its processes when the agent does
   std::uint64_t untaken_ = 0;        // bytes of output that the launcher has not taken
+  TimePoint heard_, next_beat_;
+  Duration silence_ = kSetupTime;
   bool connected_ = true;
 };
 
@@ -117,7 +143,8 @@ int run_agent() {
     fmt::print(stderr, "hora agent: {}\n", watchdog.status().message());
     return 1;
   }
-  Agent(std::move(*watchdog)).run();
+  const SystemClock clock;
+  Agent(clock, std::move(*watchdog)).run();
   return 0;
 }
 

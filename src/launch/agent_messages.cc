@@ -10,6 +10,7 @@ void write(wire::Writer& writer, const Setup& message) {
   writer.u32(static_cast<std::uint32_t>(message.command.size()));
   for (const std::string& word : message.command) writer.string(word);
   writer.string(message.directory);
+  writer.u32(message.silence_ms);
 }
 void write(wire::Writer& writer, const Start& message) {
   writer.u32(static_cast<std::uint32_t>(message.process));
@@ -58,7 +59,8 @@ int number(wire::Reader& reader) {
 void read(wire::Reader& reader, Setup& message) {
   for (std::uint32_t left = reader.count(4); left > 0; --left) message.command.push_back(reader.string());
   message.directory = reader.string();
-  if (message.command.empty()) reader.fail();
+  message.silence_ms = reader.u32();
+  if (message.command.empty() || message.silence_ms == 0) reader.fail();
 }
 void read(wire::Reader& reader, Start& message) {
   message.process = number(reader);

@@ -2,11 +2,14 @@
 //
 //   launcher                             agent
 //   Setup, once                          Ready, or Refused and it ends
-//   Start | Signal | Taken, ...          NotStarted | OutputBytes | Ended | Alive, ...
+//   Start | Signal | Taken | Alive, ...  NotStarted | OutputBytes | Ended | Alive, ...
 //
-// Either side ends by closing its end; the agent then kills the processes that it has started.
+// Either side ends by closing its end, or by being silent for as long as the Setup says; the agent then kills the
+// processes that it has started.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -14,6 +17,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/time.h"
 #include "base/wire.h"
 #include "hora/status.hpp"
 #include "launch/host.h"
@@ -22,7 +26,7 @@
 namespace hora::launch {
 
 // Changes with every change of these messages: both ends must be of one version.
-inline constexpr std::uint32_t kAgentProtocol = 1;
+inline constexpr std::uint32_t kAgentProtocol = 2;
 // Bytes of output that an agent sends ahead of being told that they were taken: who reads slowly holds the processes
 // back, not the news of their ends.
 inline constexpr std::uint64_t kAgentWindowBytes = std::uint64_t{256} << 10;
@@ -30,6 +34,7 @@ inline constexpr std::uint64_t kAgentWindowBytes = std::uint64_t{256} << 10;
 struct Setup {
   std::vector<std::string> command;
   std::string directory;
+  std::uint32_t silence_ms = 0;  // either side takes the other for lost after this long without a word
 };
 struct Start {
   int process = 0;
@@ -41,7 +46,10 @@ struct Signal {
 struct Taken {
   std::uint64_t bytes = 0;
 };
-using ToAgent = std::variant<Setup, Start, Signal, Taken>;
+// Sent by either side every beat(), whatever else it says: who hears nothing for the agreed time knows that the network
+// or the other side is gone, long before the remote shell does.
+struct Alive {};
+using ToAgent = std::variant<Setup, Start, Signal, Taken, Alive>;
 
 struct Ready {
   std::uint32_t protocol = kAgentProtocol;
@@ -63,10 +71,13 @@ struct Ended {
   Exit exit;
   bool out_of_memory = false;
 };
-// Sent by an agent that has nothing to say. Where the launcher went away behind a link that was down, this makes the
-// network notice that nobody is there any more, so that the connection ends and the processes with it.
-struct Alive {};
 using FromAgent = std::variant<Ready, Refused, NotStarted, OutputBytes, Ended, Alive>;
+
+// Between two words of one side: a lost connection is noticed close to the end of the agreed silence, not long before
+// it.
+inline Duration beat(Duration silence) {
+  return std::min<Duration>(std::chrono::seconds(1), silence / 4);
+}
 
 wire::Bytes encode(const ToAgent& message);
 wire::Bytes encode(const FromAgent& message);

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/time.h"
 #include "hora/status.hpp"
 #include "launch/outcome.h"
 
@@ -48,6 +49,9 @@ class Host {
   // `read_output`, output is left where it is and holds back whoever writes it.
   virtual void append_polled(std::vector<pollfd>& polled, bool read_output) = 0;
   virtual std::size_t handle(const pollfd* polled) = 0;
+  // When on_time() wants to be called, at the latest.
+  [[nodiscard]] virtual TimePoint next_deadline() const = 0;
+  virtual void on_time(TimePoint now) = 0;
   // What those have written that outlived the process that started them, and the end of it.
   virtual void drain() = 0;
 };

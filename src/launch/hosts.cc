@@ -12,8 +12,8 @@
 
 namespace hora::launch {
 
-Hosts::Hosts(const JobConfig& config, const Watchdog& watchdog, HostEvents& events)
-    : config_(config), watchdog_(watchdog), events_(events) {
+Hosts::Hosts(const JobConfig& config, const Clock& clock, const Watchdog& watchdog, HostEvents& events)
+    : config_(config), clock_(clock), watchdog_(watchdog), events_(events) {
   for (const HostSlots& host : config.hosts) entries_.push_back({.name = host.name, .slots = host.slots});
   if (entries_.empty()) entries_.push_back({.name = "localhost", .slots = std::numeric_limits<int>::max()});
   for (Entry& entry : entries_) entry.host = connect(entry.name);
@@ -23,17 +23,12 @@ std::unique_ptr<Host> Hosts::connect(const std::string& name) {
   if (is_this_host(name)) return std::make_unique<LocalHost>(config_.command, config_.tags, watchdog_, events_);
   std::vector<std::string> shell = config_.shell;
   shell.push_back(name);
-  return std::make_unique<RemoteHost>(std::move(shell), config_.command, watchdog_, events_);
+  return std::make_unique<RemoteHost>(std::move(shell), config_.command, config_.host_silence, clock_, watchdog_,
+                                      events_);
 }
 
 bool Hosts::all_ready() const {
   return std::ranges::all_of(entries_, [](const Entry& entry) { return entry.host->state() == Host::State::ready; });
-}
-
-std::string Hosts::first_silent() const {
-  for (const Entry& entry : entries_)
-    if (entry.host->state() == Host::State::connecting) return entry.name;
-  return "";
 }
 
 std::optional<std::string> Hosts::first_loss() const {
@@ -66,6 +61,16 @@ void Hosts::append_polled(std::vector<pollfd>& polled, bool read_output) {
 
 void Hosts::handle(const pollfd* polled) {
   for (Entry& entry : entries_) polled += entry.host->handle(polled);
+}
+
+TimePoint Hosts::next_deadline() const {
+  TimePoint next = TimePoint::max();
+  for (const Entry& entry : entries_) next = std::min(next, entry.host->next_deadline());
+  return next;
+}
+
+void Hosts::on_time(TimePoint now) {
+  for (Entry& entry : entries_) entry.host->on_time(now);
 }
 
 void Hosts::drain() {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/time.h"
+#include "interfaces/clock.h"
 #include "launch/host.h"
 #include "launch/launcher.h"
 #include "launch/watchdog.h"
@@ -17,11 +18,9 @@ namespace hora::launch {
 class Hosts {
  public:
   // Starts to connect to all of them; without a list, this host takes everything. All arguments outlive it.
-  Hosts(const JobConfig& config, const Watchdog& watchdog, HostEvents& events);
+  Hosts(const JobConfig& config, const Clock& clock, const Watchdog& watchdog, HostEvents& events);
 
   [[nodiscard]] bool all_ready() const;
-  // The first of them that has not answered; empty: none.
-  [[nodiscard]] std::string first_silent() const;
   // Why the first of them that is lost is.
   [[nodiscard]] std::optional<std::string> first_loss() const;
   [[nodiscard]] const std::string& name(int host) const { return at(host).name; }
@@ -36,6 +35,8 @@ class Hosts {
 
   void append_polled(std::vector<pollfd>& polled, bool read_output);
   void handle(const pollfd* polled);
+  [[nodiscard]] TimePoint next_deadline() const;
+  void on_time(TimePoint now);
   void drain();
 
   // Hosts that were lost since the last call: their processes are. They are reached for again at next_retry(), by
@@ -60,6 +61,7 @@ class Hosts {
   [[nodiscard]] Entry& at(int host) { return entries_[static_cast<std::size_t>(host)]; }
 
   const JobConfig& config_;
+  const Clock& clock_;
   const Watchdog& watchdog_;
   HostEvents& events_;
   std::vector<Entry> entries_;

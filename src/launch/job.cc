@@ -19,8 +19,6 @@ using std::chrono::milliseconds;
 
 // A replacement that fails sooner than this failed at its start.
 constexpr Duration kQuick = std::chrono::seconds(5);
-// For all hosts to answer at the start.
-constexpr Duration kConnectTime = std::chrono::seconds(60);
 
 }  // namespace
 
@@ -34,7 +32,7 @@ Job::Job(const JobConfig& config, const Clock& clock, Watchdog watchdog, UniqueF
       job_("run-" + entropy_hex(6)),
       secret_(entropy_hex(16)),
       outcome_(config.limits),
-      hosts_(config, watchdog_, *this) {}
+      hosts_(config, clock_, watchdog_, *this) {}
 
 void Job::say(std::string_view text) {
   errors_.say(fmt::format("hora run: {}", text));
@@ -59,17 +57,11 @@ Result<std::string> Job::store_address() const {
 }
 
 Status Job::await_hosts() {
-  const TimePoint deadline = clock_.now() + kConnectTime;
-  press_at_ = deadline;
   while (!hosts_.all_ready()) {
     if (const auto loss = hosts_.first_loss()) return {StatusCode::resource, *loss};
-    if (clock_.now() >= deadline)
-      return {StatusCode::timed_out, fmt::format("host {} did not answer within {} s", hosts_.first_silent(),
-                                                 std::chrono::round<std::chrono::seconds>(kConnectTime).count())};
     if (interrupted_by_ != 0) return {StatusCode::shut_down, "interrupted"};
     wait_for_events();
   }
-  press_at_ = TimePoint::max();
   return {};
 }
 
@@ -168,7 +160,7 @@ int Job::run() {
 }
 
 int Job::timeout_ms() const {
-  TimePoint next = press_at_;
+  TimePoint next = std::min(press_at_, hosts_.next_deadline());
   const TimePoint now = clock_.now();
   for (const Member& member : members_) {
     if (member.started || !outcome_.awaited(member.slot)) continue;
@@ -182,11 +174,15 @@ int Job::timeout_ms() const {
 void Job::wait_for_events() {
   std::vector<pollfd> polled{{signals_.get(), POLLIN, 0}, output_.polled(), errors_.polled()};
   hosts_.append_polled(polled, !output_.full() && !errors_.full());
-  if (::poll(polled.data(), polled.size(), timeout_ms()) <= 0) return;
+  int found = 0;
+  do {
+    found = ::poll(polled.data(), polled.size(), timeout_ms());
+  } while (found < 0 && errno == EINTR);
   if (polled[1].revents != 0) output_.write();
   if (polled[2].revents != 0) errors_.write();
   if (polled[0].revents != 0) on_signal();
-  hosts_.handle(&polled[3]);
+  if (found > 0) hosts_.handle(&polled[3]);
+  hosts_.on_time(clock_.now());
 }
 
 void Job::on_output(int number, Stream stream, std::string_view bytes) {

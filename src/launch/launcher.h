@@ -17,8 +17,9 @@ struct JobConfig {
   std::vector<HostSlots> hosts;    // with slots for all founding ranks; empty: this host
   std::vector<std::string> shell;  // the remote shell: its words, to which a host's name and a command are added
   std::string store_address;       // where the store listens for other hosts; empty: towards the first of them
-  Variables passed;                // over the environment of every process, under what the launcher sets itself
-  bool tags = true;                // "[process] " before every line of output; otherwise output is untouched
+  Duration host_silence = std::chrono::seconds(15);  // without a word, after which a host is lost, at both ends
+  Variables passed;  // over the environment of every process, under what the launcher sets itself
+  bool tags = true;  // "[process] " before every line of output; otherwise output is untouched
   Duration grace =
       std::chrono::seconds(5);  // for ranks to end by themselves once the job has failed, and after SIGTERM
 };

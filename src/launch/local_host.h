@@ -28,6 +28,8 @@ class LocalHost final : public Host {
   void signal(int signal) override;
   void append_polled(std::vector<pollfd>& polled, bool read_output) override;
   std::size_t handle(const pollfd* polled) override;
+  [[nodiscard]] TimePoint next_deadline() const override { return TimePoint::max(); }
+  void on_time(TimePoint) override {}
   void drain() override;
 
  private:

@@ -7,8 +7,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <utility>
 
 #include "base/socket_address.h"
@@ -17,6 +19,8 @@ namespace hora::launch {
 namespace {
 
 constexpr int kExplainMs = 200;
+// For the remote shell to reach the host and for its agent to answer.
+constexpr Duration kConnectTime = std::chrono::seconds(60);
 
 // For the shell at the other end, which reads the agent's command line.
 std::string quoted(std::string_view text) {
@@ -44,9 +48,9 @@ std::string joined(const std::vector<std::string>& words) {
 
 }  // namespace
 
-RemoteHost::RemoteHost(std::vector<std::string> shell, const std::vector<std::string>& command,
-                       const Watchdog& watchdog, HostEvents& events)
-    : shell_(std::move(shell)), watchdog_(watchdog), events_(events) {
+RemoteHost::RemoteHost(std::vector<std::string> shell, const std::vector<std::string>& command, Duration silence,
+                       const Clock& clock, const Watchdog& watchdog, HostEvents& events)
+    : shell_(std::move(shell)), silence_(silence), clock_(clock), watchdog_(watchdog), events_(events) {
   shell_.push_back(quoted(own_program()) + " agent");
   if (const Status status = connect(command); !status.ok()) lose(std::string(status.message()));
 }
@@ -68,7 +72,9 @@ Status RemoteHost::connect(const std::vector<std::string>& command) {
   auto process = spawn(spec, watchdog_);
   if (!process.ok()) return process.status();
   process_ = std::move(*process);
-  send(Setup{command, own_directory()});
+  heard_ = clock_.now();
+  const auto silence_ms = std::chrono::ceil<std::chrono::milliseconds>(silence_).count();
+  send(Setup{command, own_directory(), static_cast<std::uint32_t>(silence_ms)});
   return {};
 }
 
@@ -125,8 +131,25 @@ std::size_t RemoteHost::handle(const pollfd* polled) {
   return kEntries;
 }
 
+TimePoint RemoteHost::next_deadline() const {
+  if (state_ == State::lost) return TimePoint::max();
+  return state_ == State::ready ? std::min(next_beat_, heard_ + silence_) : heard_ + kConnectTime;
+}
+
+// What has arrived was read before: a launcher that was paused itself does not take its hosts for silent.
+void RemoteHost::on_time(TimePoint now) {
+  if (state_ == State::lost) return;
+  if (now >= heard_ + (state_ == State::ready ? silence_ : kConnectTime))
+    return lose(fmt::format("silent for {} ms", std::chrono::round<std::chrono::milliseconds>(now - heard_).count()),
+                /*may_explain=*/false);
+  if (state_ != State::ready || now < next_beat_) return;
+  next_beat_ = now + beat(silence_);
+  send(Alive{});
+}
+
 void RemoteHost::read() {
   const Status status = reader_.fill(socket_.get());
+  if (status.ok()) heard_ = clock_.now();
   while (state_ != State::lost) {
     auto frame = reader_.next();
     if (frame.ok() && !frame.value()) break;
@@ -140,6 +163,7 @@ void RemoteHost::read() {
 void RemoteHost::on(const Ready& ready) {
   if (ready.protocol != kAgentProtocol) return lose("the hora there is of another version");
   if (state_ == State::connecting) state_ = State::ready;
+  next_beat_ = clock_.now() + beat(silence_);
 }
 
 void RemoteHost::on(const Refused& refused) {

@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "base/frame_socket.h"
+#include "base/time.h"
 #include "base/unique_fd.h"
+#include "interfaces/clock.h"
 #include "launch/agent_messages.h"
 #include "launch/host.h"
 #include "launch/process.h"
@@ -20,9 +22,10 @@ class RemoteHost final : public Host {
  public:
   // Starts to connect: runs `shell` (the remote shell's command, the host's name included) with the agent's command
   // line as its last argument, and has it work in this process's directory. What the shell says goes to our standard
-  // error. `watchdog` and `events` outlive the host.
-  RemoteHost(std::vector<std::string> shell, const std::vector<std::string>& command, const Watchdog& watchdog,
-             HostEvents& events);
+  // error. A host that is ready and then silent for `silence` is lost. `clock`, `watchdog` and `events` outlive
+  // the host.
+  RemoteHost(std::vector<std::string> shell, const std::vector<std::string>& command, Duration silence,
+             const Clock& clock, const Watchdog& watchdog, HostEvents& events);
   // Ends the remote shell; its agent then kills what it has started.
   ~RemoteHost() override;
 
@@ -32,6 +35,8 @@ class RemoteHost final : public Host {
   void signal(int signal) override;
   void append_polled(std::vector<pollfd>& polled, bool read_output) override;
   std::size_t handle(const pollfd* polled) override;
+  [[nodiscard]] TimePoint next_deadline() const override;
+  void on_time(TimePoint now) override;
   void drain() override {}  // an agent drains before it tells of an end
 
  private:
@@ -47,6 +52,8 @@ class RemoteHost final : public Host {
   void on(const Alive&) {}
 
   std::vector<std::string> shell_;  // with the agent's command line
+  const Duration silence_;
+  const Clock& clock_;
   const Watchdog& watchdog_;
   HostEvents& events_;
   State state_ = State::connecting;
@@ -55,6 +62,7 @@ class RemoteHost final : public Host {
   UniqueFd socket_;
   FrameReader reader_;
   FrameWriter writer_;
+  TimePoint heard_, next_beat_;
   std::set<int> running_;      // what the agent may speak of
   std::uint64_t untaken_ = 0;  // bytes of output that the agent was not told of
 };

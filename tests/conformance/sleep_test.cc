@@ -67,6 +67,7 @@ TEST_CASE("a_change_of_the_wake_word_ends_sleep") {
     });
     word.store(1);
     ::syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+    group.wake();
     sleeper.join();
     CHECK(ended);
     CHECK(std::chrono::steady_clock::now() - start < kDeadline);

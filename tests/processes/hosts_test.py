@@ -19,7 +19,8 @@ import tempfile
 import time
 import unittest
 
-import namespaces
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "examples"))
+import namespaces  # noqa: E402
 
 HORA = ""
 PATIENCE_S = 60
@@ -297,7 +298,8 @@ class Ssh(unittest.TestCase):
     def test_a_host_that_is_cut_off_is_lost_and_comes_back(self):
         script = f'echo "${{HORA_RANK-new}} $$ $(ip netns identify $$)" >> $NOTES; {WAIT}'
         with namespaces.Namespaces(2) as hosts:
-            with self.job(hosts, "-np", "4", "--min-np", "2", "--max-restarts", "2", "sh", "-c", script) as job:
+            with self.job(hosts, "-np", "4", "--min-np", "2", "--max-restarts", "2", "--host-silence", "2", "sh", "-c",
+                          script) as job:
                 job.await_lines(4)
                 hosts.set_link(1, "down")
                 wait_until(lambda: job.error_text().count("was lost with its host 10.99.0.12; replaced by") == 2,

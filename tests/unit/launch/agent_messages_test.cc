@@ -26,14 +26,16 @@ Message through_agent(const Message& message) {
 }
 
 TEST_CASE("messages to an agent are read as they were written") {
-  const Setup setup = through_launcher(Setup{{"prog", "", "a b"}, "/some/where"});
+  const Setup setup = through_launcher(Setup{{"prog", "", "a b"}, "/some/where", 15'000});
   CHECK(setup.command == std::vector<std::string>{"prog", "", "a b"});
   CHECK(setup.directory == "/some/where");
+  CHECK(setup.silence_ms == 15'000);
   const Start start = through_launcher(Start{7, {{"HORA_SECRET", "s"}, {"EMPTY", ""}}});
   CHECK(start.process == 7);
   CHECK(start.variables == Variables{{"HORA_SECRET", "s"}, {"EMPTY", ""}});
   CHECK(through_launcher(Signal{15}).signal == 15);
   CHECK(through_launcher(Taken{1ULL << 40}).bytes == 1ULL << 40);
+  through_launcher(Alive{});
 }
 
 TEST_CASE("messages of an agent are read as they were written") {
@@ -54,7 +56,8 @@ TEST_CASE("what is no message is refused") {
   const auto text = std::as_bytes(std::span(std::string_view("Last login: yesterday")));
   CHECK_FALSE(decode_from_agent(text).ok());
   CHECK_FALSE(decode_to_agent({}).ok());
-  CHECK_FALSE(decode_to_agent(encode(ToAgent(Setup{{}, "/"}))).ok());  // no command
+  CHECK_FALSE(decode_to_agent(encode(ToAgent(Setup{{}, "/", 1}))).ok());        // no command
+  CHECK_FALSE(decode_to_agent(encode(ToAgent(Setup{{"prog"}, "/", 0}))).ok());  // silent at once
   for (const auto& message : {encode(FromAgent(Ended{5, {0, 9}, true})), encode(FromAgent(OutputBytes{1, {}, "abc"}))})
     for (std::size_t length = 0; length < message.size(); ++length)
       CHECK_FALSE(decode_from_agent(std::span(message).first(length)).ok());

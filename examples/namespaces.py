@@ -1,4 +1,5 @@
-"""Hosts for tests: network namespaces on one bridge, each with an sshd of its own, and the shell that reaches them.
+"""Hosts for a demo and for tests: network namespaces on one bridge, each with an sshd of its own, and the shell that
+reaches them.
 
 Only the network is apart: processes, files and users are those of this machine.
 """
@@ -73,8 +74,7 @@ class Namespaces:
             "StrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nPort 22\n")
         (self.folder / "ssh.conf").write_text(
             f"IdentityFile {self.folder}/user\nIdentitiesOnly yes\nUserKnownHostsFile /dev/null\n"
-            "StrictHostKeyChecking no\nLogLevel ERROR\nBatchMode yes\nConnectTimeout 5\n"
-            "ServerAliveInterval 1\nServerAliveCountMax 2\n")
+            "StrictHostKeyChecking no\nLogLevel ERROR\nBatchMode yes\nConnectTimeout 5\n")
         os.makedirs("/run/sshd", exist_ok=True)  # sshd asks for it
 
     @property
@@ -101,6 +101,11 @@ class Namespaces:
     def set_link(self, index, state):
         """`state`: up or down."""
         self._ip("-n", self.names[index], "link", "set", "eth0", state)
+
+    def address_of(self, pid):
+        """Of the host that a process runs on; None for another, or where it has ended."""
+        found = subprocess.run(["ip", "netns", "identify", str(pid)], capture_output=True, text=True).stdout.strip()
+        return dict(zip(self.names, self.addresses)).get(found)
 
     def close(self):
         for server in self.servers:
