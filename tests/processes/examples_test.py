@@ -66,7 +66,7 @@ class Examples(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             result = json.loads((pathlib.Path(out) / "result.json").read_text())
             page = (pathlib.Path(out) / "report.html").read_text()
-        self.assertIn("2 processes killed, no step lost", page)
+        self.assertIn("2 processes killed, 2 newcomers taken in, no step lost", page)
         self.assertEqual(result["steps_missing"], 0)
         self.assertEqual(result["world_sizes"], [4, 3, 4, 3, 4])
         self.assertEqual([kill["role"] for kill in result["kills"]], ["worker", "coordinator"])
