@@ -32,7 +32,10 @@ void Membership::admit(Member newcomer, TimePoint now) {
   if (fenced_ || outside() || leaving_ || known) return;
   const std::string why = fmt::format("member {} joins", newcomer.id.value);
   wish_ = std::move(newcomer);
+  const bool quiet = !wanted_until_ && !round_ && !follows_living_proposer();
   want_change(why, now);
+  // Nobody else knows of it, so there is nobody to leave the first word to, and all members stand still meanwhile.
+  if (quiet && !round_ && !fenced_) propose(now);
 }
 
 // A view either drops members or admits one. So the newcomer never meets the verdict on an operation that a failure

@@ -253,6 +253,28 @@ class Hosts(unittest.TestCase):
             status, _, err = job.end()
         self.assertEqual(status, 255, err)
 
+    def test_a_host_whose_agent_is_mute_is_lost_and_reached_again(self):
+        script = f'echo "$TEST_HOST $$" >> $NOTES; {WAIT}'
+        with Run("-np", "2", "--hosts", "a:1,b:1", "--max-restarts", "1", "--host-silence", "2", *self.HERE, "sh", "-c",
+                 script) as job:
+            pids = [int(line.split()[1]) for line in job.await_lines(2) if line.startswith("b")]
+            os.kill(agents(job.process.pid)["b"], signal.SIGSTOP)
+            self.assertTrue(job.await_lines(3)[2].startswith("b "), job.lines())
+            wait_until(lambda: not any(map(alive, pids)), "the end of those that the mute agent had started")
+            job.note("end")
+            status, _, err = job.end()
+        self.assertEqual(status, 0, err)
+        self.assertRegex(err, r"host b is lost: .*: silent for \d+ ms")
+
+    def test_ranks_end_when_nothing_is_heard_of_the_launcher(self):
+        with Run("-np", "2", "--hosts", "a:1,b:1", "--host-silence", "2", *self.HERE, "sh", "-c",
+                 f"echo $$ >> $NOTES; {WAIT}") as job:
+            pids = [int(line) for line in job.await_lines(2)]
+            job.process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: not any(map(alive, pids)), f"the end of {pids}")
+            job.process.send_signal(signal.SIGCONT)
+            self.assertEqual(job.end()[0], 255)
+
     def test_ranks_of_several_agents_are_one_job(self):
         program = pathlib.Path(HORA).parent / "examples" / "01_allreduce"
         status, out, err = run("-np", "3", "--hosts", "a:1,b:2", *self.HERE, program)

@@ -4,8 +4,11 @@
 usage: partition_test.py --build DIR [TEST...]
 """
 
+import json
 import pathlib
+import subprocess
 import sys
+import tempfile
 import time
 import types
 import unittest
@@ -98,6 +101,18 @@ class Partition(unittest.TestCase):
         self.assertRegex(output, r"\[1\] elastic_worker: fenced: ")
         self.assertIn("rank 1 exited with status 1; replaced by [3]", output)
         self.assertNotIn("is lost", output)
+
+    def test_the_demo_holds(self):
+        with tempfile.TemporaryDirectory() as out:
+            command = [sys.executable, report.ROOT / "examples" / "demo_hosts.py", "--build", BUILD, "--out", out,
+                       "--ranks-per-host", "1", "--steps", "2800", "--timeout", str(SECONDS)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=2 * SECONDS)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            result = json.loads((pathlib.Path(out) / "result.json").read_text())
+        self.assertEqual(result["world_sizes"], [3, 2, 3])
+        self.assertIn("no quorum", result["cut_off"][0]["why"])
+        self.assertEqual([one["host"] for one in result["joined"]], ["10.99.0.12"])
+        self.assertTrue(result["hashes_equal"] and result["steps_missing"] == 0)
 
 
 if __name__ == "__main__":
