@@ -51,8 +51,10 @@ def check(job, plan, status, killed):
     if status != 0:
         return [f"hora run ended with status {status}"]
     ended = job.said.get("end", set())
-    if len(ended) < plan.np:
-        return [f"{len(ended)} processes ended in order, the world of {plan.np} did not grow back"]
+    # A kill may come after the last step, before its victim has said so.
+    last = {process: job.records(process)[-1:] for process in ended}
+    if not ended or any(not record or record[0]["contributors"] != plan.np for record in last.values()):
+        return [f"the world of {plan.np} did not grow back: {last}"]
     hashes = {}
     for process in sorted(job.pids):
         records = job.records(process)
@@ -65,8 +67,7 @@ def check(job, plan, status, killed):
             mine = (record["hash"], record["contributors"])
             if hashes.setdefault(record["step"], mine) != mine:
                 return [f"step {record['step']} differs: {process} has {mine}, another {hashes[record['step']]}"]
-    last = {process: job.records(process)[-1]["step"] for process in ended}
-    if len(set(last.values())) != 1:
+    if len({record[0]["step"] for record in last.values()}) != 1:
         return [f"the processes ended after different steps: {last}"]
     return []
 
