@@ -108,17 +108,13 @@ bool Observer::cross() {
 // decision.
 bool Observer::await_decision(Epoch epoch) {
   while (views_.back().epoch <= epoch) {
-    std::byte head[4];
-    if (!read_exact(head)) {
+    auto entry = try_read_entry();
+    if (!entry) {
       if (newcomer_.wait_for_decision(epoch)) return true;
       donor_is_gone();
     }
-    const std::uint32_t bytes = wire::Reader(head).u32();
-    wire::Bytes body(std::min<std::size_t>(bytes, kHeadBytesMax));
-    read(body);
-    auto entry = decode_entry(body);
-    if (!entry.ok() || !std::holds_alternative<ViewEntry>(*entry)) diverged("its donor went on without a new view");
-    views_.push_back(std::get<ViewEntry>(*entry).view);
+    if (!std::holds_alternative<ViewEntry>(*entry)) diverged("its donor went on without a new view");
+    views_.push_back(std::move(std::get<ViewEntry>(*entry).view));
   }
   if (newcomer_.is_in(views_.back())) {
     if (!newcomer_.wait_for_decision(epoch)) donor_is_gone();
@@ -141,12 +137,9 @@ bool Observer::try_donor(const Member& donor) {
   auto stream = newcomer_.open_stream(donor);
   if (!stream.ok()) return false;
   stream_ = std::move(stream).value();
-  std::byte head[4];
-  if (!read_exact(head)) return false;
-  wire::Bytes body(std::min<std::size_t>(wire::Reader(head).u32(), kHeadBytesMax));
-  if (!read_exact(body)) return false;
-  auto entry = decode_entry(body);
-  if (!entry.ok() || !std::holds_alternative<SnapshotEntry>(*entry)) diverged("its donor did not begin with its state");
+  const auto entry = try_read_entry();
+  if (!entry) return false;
+  if (!std::holds_alternative<SnapshotEntry>(*entry)) diverged("its donor did not begin with its state");
   const auto& snapshot = std::get<SnapshotEntry>(*entry);
   if (const Status status = state_.check(snapshot.description); !status.ok()) throw Error(status);
   for (const std::span<std::byte> piece : state_.pieces())
@@ -217,12 +210,19 @@ void Observer::expect_boundary() {
 }
 
 LogEntry Observer::read_entry() {
+  auto entry = try_read_entry();
+  if (!entry) donor_is_gone();
+  return std::move(*entry);
+}
+
+// nullopt when the stream has ended.
+std::optional<LogEntry> Observer::try_read_entry() {
   std::byte head[4];
-  read(head);
+  if (!read_exact(head)) return std::nullopt;
   const std::uint32_t bytes = wire::Reader(head).u32();
   if (bytes > kHeadBytesMax) throw Error(Status(StatusCode::internal, "a malformed entry of the replay log"));
   wire::Bytes body(bytes);
-  read(body);
+  if (!read_exact(body)) return std::nullopt;
   auto entry = decode_entry(body);
   if (!entry.ok()) throw Error(entry.status());
   return std::move(entry).value();

@@ -6,6 +6,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -61,6 +62,7 @@ class Observer final : public Front {
   bool read_until_result();
   void keep(ResultEntry entry);
   LogEntry read_entry();
+  std::optional<LogEntry> try_read_entry();
   bool read_exact(std::span<std::byte> target);
   void read(std::span<std::byte> target);
   void send_progress();

@@ -85,12 +85,6 @@ Result<LogEntry> decode_entry(std::span<const std::byte> head) {
   return entry;
 }
 
-std::uint64_t payload_bytes(const LogEntry& entry) {
-  if (const auto* snapshot = std::get_if<SnapshotEntry>(&entry)) return snapshot->bytes;
-  if (const auto* result = std::get_if<ResultEntry>(&entry)) return result->bytes;
-  return 0;
-}
-
 wire::Bytes encode_progress(const Progress& progress) {
   wire::Writer out;
   out.u64(progress.step);

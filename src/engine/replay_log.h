@@ -48,8 +48,7 @@ using LogEntry = std::variant<SnapshotEntry, ResultEntry, BoundaryEntry, ViewEnt
 wire::Bytes encode_entry(const LogEntry& entry);
 // Of a head (without its length).
 Result<LogEntry> decode_entry(std::span<const std::byte> head);
-[[nodiscard]] std::uint64_t payload_bytes(const LogEntry& entry);
-inline constexpr std::size_t kHeadBytesMax = std::size_t{1} << 20;
+inline constexpr std::size_t kHeadBytesMax = std::size_t{64} << 20;  // a description of some 100,000 tensors
 
 // What the newcomer says back, 16 bytes each: it has crossed boundary `step`, and is linked to all members of `epoch`.
 struct Progress {
