@@ -202,8 +202,11 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
     if (!behind.committed_in) behind.committed_in = view_.epoch;
     step_channel(channel);
   }
+  // So does what was rejected, also where nobody has submitted it yet.
+  for (const negotiation::Rejection& left : negotiator_->conclude(verdict->rejections))
+    for (negotiation::Round round = 0; round < left.submissions; ++round) broken_names_.emplace(left.name, left.status);
+  if (negotiator_->has_actions()) apply_negotiation_actions();
   view_ = next;
-  installed_epoch_.store(next.epoch.value, std::memory_order_seq_cst);  // seq_cst: waiters sleep on other words
   for (const Channel channel : kChannels) {
     const auto index = static_cast<std::size_t>(channel);
     execution(channel).expired = false;  // what expired too late for this verdict asks for another one
@@ -220,6 +223,8 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
     const MutexLock lock(visible_mutex_);
     installed_.push_back(next);
   }
+  // seq_cst: waiters sleep on other words. After the view itself, which they then adopt.
+  installed_epoch_.store(next.epoch.value, std::memory_order_seq_cst);
   thaw();
   return {};
 }
