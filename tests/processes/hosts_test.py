@@ -10,21 +10,20 @@ import argparse
 import os
 import pathlib
 import re
-import select
 import signal
 import stat
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "examples"))
 import namespaces  # noqa: E402
+import waiting  # noqa: E402
 
 HORA = ""
 PATIENCE_S = 60
-WAIT = "until grep -q ^end $NOTES; do sleep 0.05; done"
+WAIT = waiting.AWAIT_END
 # Says where it runs, and refuses a host called broken.
 SHELL = """#!/bin/sh
 test "$1" != broken || { echo "no route to $1" >&2; exit 255; }
@@ -36,18 +35,7 @@ exec sh -c "$*"
 
 
 def wait_until(condition, what):
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {PATIENCE_S} s: {what}")
-        select.select([], [], [], 0.01)
-
-
-def alive(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    waiting.wait_until(condition, what, PATIENCE_S)
 
 
 def descendants(pid):
@@ -181,7 +169,7 @@ class Hosts(unittest.TestCase):
         with Run("-np", "1", "--hosts", "a:1", *self.HERE, "sh", "-c", "echo $$ >> $NOTES; yes") as job:
             pid = int(job.await_lines(1)[0])
             job.process.send_signal(signal.SIGINT)
-            wait_until(lambda: not alive(pid), "the rank ends")
+            wait_until(lambda: not waiting.alive(pid), "the rank ends")
             self.assertEqual(job.end()[0], 130)
 
     def test_a_host_that_cannot_be_reached_is_named(self):
@@ -229,7 +217,7 @@ class Hosts(unittest.TestCase):
             pids = [int(line.split()[2]) for line in job.await_lines(2) if line.startswith("a 0")]
             os.kill(agents(job.process.pid)["a"], signal.SIGKILL)
             self.assertTrue(job.await_lines(3)[2].startswith("b new "), job.lines())
-            wait_until(lambda: not any(map(alive, pids)), "nothing runs where the agent was")
+            wait_until(lambda: not any(map(waiting.alive, pids)), "nothing runs where the agent was")
             job.note("end")
             status, _, err = job.end()
         self.assertEqual(status, 0, err)
@@ -260,7 +248,7 @@ class Hosts(unittest.TestCase):
             pids = [int(line.split()[1]) for line in job.await_lines(2) if line.startswith("b")]
             os.kill(agents(job.process.pid)["b"], signal.SIGSTOP)
             self.assertTrue(job.await_lines(3)[2].startswith("b "), job.lines())
-            wait_until(lambda: not any(map(alive, pids)), "the end of those that the mute agent had started")
+            wait_until(lambda: not any(map(waiting.alive, pids)), "the end of those that the mute agent had started")
             job.note("end")
             status, _, err = job.end()
         self.assertEqual(status, 0, err)
@@ -271,7 +259,7 @@ class Hosts(unittest.TestCase):
                  f"echo $$ >> $NOTES; {WAIT}") as job:
             pids = [int(line) for line in job.await_lines(2)]
             job.process.send_signal(signal.SIGSTOP)
-            wait_until(lambda: not any(map(alive, pids)), f"the end of {pids}")
+            wait_until(lambda: not any(map(waiting.alive, pids)), f"the end of {pids}")
             job.process.send_signal(signal.SIGCONT)
             self.assertEqual(job.end()[0], 255)
 
@@ -290,7 +278,7 @@ class Hosts(unittest.TestCase):
                 pids += agents(job.process.pid).values()
                 self.assertEqual(len(pids), 4)
                 job.process.send_signal(number)
-                wait_until(lambda: not any(map(alive, pids)), f"the end of {pids} after {number}")
+                wait_until(lambda: not any(map(waiting.alive, pids)), f"the end of {pids} after {number}")
 
 
 WHY_NOT = namespaces.missing()
@@ -347,7 +335,7 @@ class Ssh(unittest.TestCase):
             with self.job(hosts, "-np", "2", "sh", "-c", "sleep 1000 & echo $! >> $NOTES; wait") as job:
                 pids = [int(line) for line in job.await_lines(2)]
                 job.process.kill()
-                wait_until(lambda: not any(map(alive, pids)), f"the end of {pids}")
+                wait_until(lambda: not any(map(waiting.alive, pids)), f"the end of {pids}")
 
 
 if __name__ == "__main__":

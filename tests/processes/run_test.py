@@ -7,13 +7,13 @@ usage: run_test.py --build DIR [TEST...]
 import argparse
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
+
+import waiting
 
 HORA = ""
 PATIENCE_S = 30
@@ -28,20 +28,7 @@ def shell(script):
 
 
 def wait_until(condition, what):
-    """Polls `condition`; it has no other way to be heard of."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {PATIENCE_S} s: {what}")
-        select.select([], [], [], 0.01)
-
-
-def alive(pid):
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    waiting.wait_until(condition, what, PATIENCE_S)
 
 
 class Running:
@@ -148,7 +135,7 @@ class Replacements(unittest.TestCase):
     """The ranks that live wait until the test says that it is enough."""
 
     # The founders of the scripts below end once a line says so.
-    WAIT = "until grep -q ^end $NOTES; do sleep 0.05; done"
+    WAIT = waiting.AWAIT_END
 
     def test_the_dead_are_replaced(self):
         script = f"""echo "${{HORA_JOIN:-0}} ${{HORA_RANK-none}} ${{HORA_SIZE-none}} $HORA_LOCAL_RANK" >> $NOTES
@@ -191,14 +178,14 @@ class Replacements(unittest.TestCase):
 
     def test_nobody_is_replaced_once_a_rank_has_succeeded(self):
         script = 'if test $HORA_RANK = 0; then echo end >> $NOTES; else ' + self.WAIT + '; wait_for_zero; exit 3; fi'
-        script = script.replace("wait_for_zero", "while kill -0 $(cat $NOTES.pid) 2> /dev/null; do sleep 0.05; done")
+        script = script.replace("wait_for_zero", waiting.AWAIT_PROCESS)
         script = "test $HORA_RANK != 0 || echo $$ > $NOTES.pid; " + script
         with Running("-np", "2", "--min-np", "1", "--max-restarts", "3", *shell(script)) as job:
             status, _, err = job.end()
         self.assertEqual((status, err), (0, "hora run: rank 1 exited with status 3\n"))
 
     def test_nobody_is_replaced_after_an_interrupt(self):
-        script = "trap 'exit 9' TERM; echo ready >> $NOTES; while :; do sleep 0.05; done"
+        script = f"trap 'exit 9' TERM; echo ready >> $NOTES; {waiting.STAY}"
         with Running("-np", "2", "--max-restarts", "5", *shell(script)) as job:
             job.await_lines(2)
             job.process.send_signal(signal.SIGINT)
@@ -290,13 +277,13 @@ class Output(unittest.TestCase):
         with Running("-np", "1", *shell("echo $$ >> $NOTES; yes")) as job:
             pid = int(job.await_lines(1)[0])
             job.process.send_signal(signal.SIGINT)
-            wait_until(lambda: not alive(pid), "the rank ends")
+            wait_until(lambda: not waiting.alive(pid), "the rank ends")
             self.assertEqual(job.end()[0], 130)
 
 
 class Signals(unittest.TestCase):
     def test_once_asks(self):
-        script = "trap 'echo asked >> $NOTES; exit 0' TERM; echo ready >> $NOTES; while :; do sleep 0.05; done"
+        script = f"trap 'echo asked >> $NOTES; exit 0' TERM; echo ready >> $NOTES; {waiting.STAY}"
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
             with Running("-np", "2", *shell(script)) as job:
                 job.await_lines(2)
@@ -305,7 +292,7 @@ class Signals(unittest.TestCase):
                 self.assertEqual(sorted(job.lines()), ["asked", "asked", "ready", "ready"])
 
     def test_twice_kills(self):
-        script = "trap 'echo asked >> $NOTES' TERM; echo ready >> $NOTES; while :; do sleep 0.05; done"
+        script = f"trap 'echo asked >> $NOTES' TERM; echo ready >> $NOTES; {waiting.STAY}"
         with Running("-np", "2", *shell(script)) as job:
             job.await_lines(2)
             job.process.send_signal(signal.SIGINT)
@@ -317,7 +304,7 @@ class Signals(unittest.TestCase):
 
 class Orphans(unittest.TestCase):
     def assert_all_end(self, pids, job):
-        wait_until(lambda: not any(map(alive, pids)), f"the end of {pids}")
+        wait_until(lambda: not any(map(waiting.alive, pids)), f"the end of {pids}")
 
     def test_none_when_the_launcher_is_killed(self):
         scripts = {
@@ -329,7 +316,7 @@ class Orphans(unittest.TestCase):
         for name, script in scripts.items():
             with self.subTest(name), Running("-np", "2", *shell(script)) as job:
                 pids = [int(line) for line in job.await_lines(2)]
-                self.assertTrue(all(map(alive, pids)))
+                self.assertTrue(all(map(waiting.alive, pids)))
                 job.process.kill()
                 self.assert_all_end(pids, job)
 
@@ -364,7 +351,7 @@ class Orphans(unittest.TestCase):
             self.assertIn("hora-watchdog", names)
             job.note("end")
             self.assertEqual(job.end()[0], 0)
-            self.assertFalse(alive(names["hora-watchdog"]))
+            self.assertFalse(waiting.alive(names["hora-watchdog"]))
 
 
 if __name__ == "__main__":
