@@ -38,6 +38,25 @@ Work* Engine::submit(std::string_view name, const Signature& signature, std::spa
   work->shape.assign(shape.begin(), shape.end());
   work->extent = extent;
   remember_view(*work);
+  enqueue(work, attended);
+  return work;
+}
+
+void Engine::run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
+                 Errand& errand) {
+  Work* work = new_work();
+  work->name.assign(name);
+  work->signature = signature;
+  work->shape.clear();
+  work->extent = extent;
+  work->root = root;
+  work->errand = &errand;
+  work->references.store(1, std::memory_order_relaxed);  // the engine's alone
+  errands_.fetch_add(1, std::memory_order_seq_cst);
+  enqueue(work, false);
+}
+
+void Engine::enqueue(Work* work, bool attended) {
   unfinished_.fetch_add(1, std::memory_order_seq_cst);
   if (interrupted_.load(std::memory_order_relaxed) == 0 && token_.try_acquire()) {
     if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
@@ -45,7 +64,7 @@ Work* Engine::submit(std::string_view name, const Signature& signature, std::spa
     drive_once();
     token_.release();
     if (!attended) hand_over();
-    return work;
+    return;
   }
   {
     const MutexLock lock(inbox_mutex_);
@@ -54,7 +73,6 @@ Work* Engine::submit(std::string_view name, const Signature& signature, std::spa
   }
   wake_driver();
   if (!attended) wake_background();
-  return work;
 }
 
 bool Engine::wait(Work& work, std::optional<Duration> timeout) {
@@ -122,6 +140,12 @@ void Engine::wake_background() noexcept {
 void Engine::on_view_change(std::function<void(const View&, const View&)> callback) {
   const MutexLock lock(visible_mutex_);
   callback_ = std::move(callback);
+}
+
+void Engine::watch_views(ViewWatcher& watcher) {
+  const MutexLock lock(visible_mutex_);
+  watcher_ = &watcher;
+  watcher.entered(installed_.back());
 }
 
 // Callers see the view in which their operation ended, which is the same one on every member.

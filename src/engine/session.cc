@@ -234,6 +234,8 @@ void Session::stop() {
   if (engine_) engine_->record_to(nullptr);
   if (donor_) donor_->close();
   if (background_thread_.joinable()) background_thread_.join();
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr)
+    device->stop(Status(StatusCode::shut_down, "the communicator was shut down"));
 }
 
 Session::~Session() {
@@ -243,6 +245,7 @@ Session::~Session() {
     if (background_thread_.joinable()) background_thread_.detach();
     (void)donor_.release();
     (void)obituaries_.release();
+    (void)device_.release();
     return;
   }
   stop();

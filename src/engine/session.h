@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "engine/data_plane.h"
+#include "engine/device_front.h"
 #include "engine/donor.h"
 #include "engine/engine.h"
 #include "engine/newcomer.h"
@@ -55,6 +56,11 @@ class Session final : private SentinelHost {
   [[nodiscard]] bool observing() const noexcept { return front_.load(std::memory_order_acquire) == observer_.get(); }
   [[nodiscard]] Engine& engine() noexcept { return *engine_; }  // of a member
   [[nodiscard]] StateRegistry& state() noexcept { return state_; }
+  // Where calls with device memory go; made by the first one. Throws Error. device_front.cc.
+  [[nodiscard]] DeviceFront& device(Stream stream);
+  // Before the first call of device(): what to use instead of the driver and NCCL of this machine.
+  void use_runtime(std::shared_ptr<const cuda::Runtime> runtime) { runtime_ = std::move(runtime); }
+  void flush();
   // A step boundary; boundary.cc. Throws Error.
   void step();
   void on_view_change(std::function<void(const View& before, const View& after)> callback);
@@ -92,6 +98,10 @@ class Session final : private SentinelHost {
   std::unique_ptr<SubjectLink> negotiation_link_;
   std::unique_ptr<SubjectLink> flush_link_;
   std::unique_ptr<Engine> engine_;
+  Mutex device_mutex_;
+  std::shared_ptr<const cuda::Runtime> runtime_;
+  std::unique_ptr<DeviceFront> device_ GUARDED_BY(device_mutex_);
+  std::atomic<DeviceFront*> ready_device_{nullptr};
   std::unique_ptr<Donor> donor_;
   std::unique_ptr<Newcomer> newcomer_;
   std::unique_ptr<Observer> observer_;
