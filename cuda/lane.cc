@@ -8,6 +8,8 @@
 #include <chrono>
 #include <utility>
 
+#include "base/wire.h"
+
 namespace hora::cuda {
 
 namespace {
@@ -106,6 +108,16 @@ void Lane::entered(const View& view) {
   rung_.notify_one();
 }
 
+void Lane::told(std::span<const std::byte> message) {
+  wire::Reader in(message);
+  const auto generation = static_cast<Generation>(in.u64());
+  if (!in.finished()) return;
+  const MutexLock lock(mutex_);
+  told_lost_ = generation;
+  rang_ = true;
+  rung_.notify_one();
+}
+
 void Lane::ring() {
   const MutexLock lock(mutex_);
   rang_ = true;
@@ -153,6 +165,7 @@ void Lane::run() {
       events.swap(events_);
       for (View& view : entered_) views_[view.epoch] = std::move(view);
       entered_.clear();
+      if (told_lost_ == generation_ && communicator_) lost_ = true;
     }
     for (Event& event : events) handle(std::move(event));
     held_back_.insert(held_back_.end(), requests.begin(), requests.end());
@@ -162,10 +175,17 @@ void Lane::run() {
 }
 
 void Lane::handle(Event event) {
-  if (auto* request = std::get_if<Request*>(&event.subject)) return agreed(**request, event.ending);
-  if (auto* batch = std::get_if<Batch*>(&event.subject)) return exchanged(**batch, event.ending);
-  if (std::holds_alternative<Repair*>(event.subject)) return repaired(event.ending);
-  invited(*std::get<Invitation*>(event.subject), event.ending);
+  if (auto* request = std::get_if<Request*>(&event.subject)) {
+    agreed(**request, event.ending);
+  } else if (auto* batch = std::get_if<Batch*>(&event.subject)) {
+    exchanged(**batch, event.ending);
+  } else if (auto* invitation = std::get_if<Invitation*>(&event.subject)) {
+    invited(**invitation, event.ending);
+  } else {
+    form_batches();  // what was agreed before
+    repaired(event.ending);
+  }
+  if (!event.ending.more) form_batches();
 }
 
 void Lane::progress() {
@@ -199,15 +219,23 @@ void Lane::check_patience() {
   runtime_->nccl->communicator_state(*communicator_, &state);
   if (state != kNcclSuccess && state != kNcclInProgress) {
     log_(LogLevel::warn, "nccl", "the communicator failed: {}", runtime_->nccl->error_text(state));
-    lost_ = true;
+    lose();
   } else if (clock_.now() - (*oldest)->since > options_.operation_timeout) {
     log_(LogLevel::warn, "nccl",
          "device operation #{} has not ended on the communicator within the operation timeout "
          "(HORA_OPERATION_TIMEOUT_MS); the host carries it",
          (*oldest)->index);
-    lost_ = true;
+    lose();
   }
-  if (lost_) ring();
+}
+
+// Gives the communicator up, and has the others do so: they may wait in it for this one.
+void Lane::lose() {
+  lost_ = true;
+  wire::Writer message;
+  message.u64(static_cast<std::uint64_t>(generation_));
+  plane_.tell(message.take());
+  ring();
 }
 
 void Lane::finish(Request& request, const Ending& ending) {

@@ -50,7 +50,7 @@ struct LaneOptions {
   std::uint64_t fusion_bytes = 0;
 };
 
-class Lane final : public ViewWatcher {
+class Lane final : public PlaneWatcher {
  public:
   // The references outlive it. `context`: where all tensors are.
   static Result<std::unique_ptr<Lane>> start(std::shared_ptr<const Runtime> runtime, ContextHandle context,
@@ -90,6 +90,7 @@ class Lane final : public ViewWatcher {
 
   // --- the sentinel, and whoever drives the engine
   void entered(const View& view) override;
+  void told(std::span<const std::byte> message) override;
 
  private:
   friend class Request;
@@ -128,6 +129,7 @@ class Lane final : public ViewWatcher {
   void handle(Event event);
   void progress();
   void check_patience();
+  void lose();
   void finish(Request& request, const Ending& ending);
   void finish(Batch& batch);
   void give_up();
@@ -193,6 +195,7 @@ class Lane final : public ViewWatcher {
   std::vector<EventHandle> ready_events_ GUARDED_BY(mutex_);  // free ones
   std::vector<EventHandle> all_ready_events_ GUARDED_BY(mutex_);
   std::size_t unfinished_ GUARDED_BY(mutex_) = 0;
+  Generation told_lost_ GUARDED_BY(mutex_) = 0;  // a communicator that another member has given up
   bool rang_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   Status stop_cause_ GUARDED_BY(mutex_);
@@ -219,7 +222,7 @@ class Lane final : public ViewWatcher {
   std::uint64_t done_ = 0;       // ... decided DONE here
   std::uint64_t stable_ = 0;     // ... known to be DONE at every member
   std::optional<CommunicatorHandle> communicator_;
-  bool lost_ = false;  // it was given up here
+  bool lost_ = false;  // it has failed, here or at another member
   RepairState repair_state_ = RepairState::none;
   Repair repair_{*this};
   std::vector<std::unique_ptr<Invitation>> invitations_;

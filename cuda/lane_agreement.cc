@@ -32,7 +32,7 @@ bool fuse(const Signature& first, const Signature& second) {
 }  // namespace
 
 void Lane::agree(Request& request) {
-  const std::int64_t stands = lost_ ? -generation_ : communicator_ ? generation_ : 0;
+  const std::int64_t stands = communicator_ && !lost_ ? generation_ : 0;
   const auto signature = static_cast<std::int64_t>(request.request.pack());
   const auto root = static_cast<std::int64_t>(request.root_member.value);
   request.record_ = {stands, ~stands, signature, ~signature, root, ~root, static_cast<std::int64_t>(done_)};
@@ -47,7 +47,6 @@ void Lane::agreed(Request& request, const Ending& ending) {
     group_.push_back(&request);
   else
     finish(request, ending);
-  if (!ending.more) form_batches();
 }
 
 // The communicator that all members have said stands, or nothing: then the host carries the tensor.
@@ -78,7 +77,6 @@ void Lane::form_batches() {
       finish(*request, {error, generation_epoch_, 0, false});
       continue;
     }
-    if (request->record_[kStands] == -generation_ && communicator_) lost_ = true;  // at another member
     if (own != 0) stable_ = std::max(stable_, static_cast<std::uint64_t>(request->record_[kDone]));
     if (!fused.empty() && (own != path || !fuse(fused.front()->request, request->request) ||
                            bytes + request->memory.bytes > options_.fusion_bytes || fused.size() == kPiecesMost)) {

@@ -60,7 +60,7 @@ void Lane::enqueue(Batch& batch) {
   const Status status = put_on_streams(batch);
   if (!status.ok()) {
     log_(LogLevel::warn, "cuda", "device operation #{}: {}; the host carries it", batch.index, status.message());
-    lost_ = true;
+    lose();
     return;
   }
   batch.state = BatchState::enqueued;

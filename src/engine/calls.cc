@@ -142,10 +142,28 @@ void Engine::on_view_change(std::function<void(const View&, const View&)> callba
   callback_ = std::move(callback);
 }
 
-void Engine::watch_views(ViewWatcher& watcher) {
+void Engine::watch(PlaneWatcher& watcher) {
   const MutexLock lock(visible_mutex_);
   watcher_ = &watcher;
   watcher.entered(installed_.back());
+}
+
+void Engine::tell(std::span<const std::byte> message) {
+  std::vector<Member> members;
+  {
+    const MutexLock lock(visible_mutex_);
+    members = installed_.back().members;
+  }
+  for (const Member& member : members) {
+    if (member.id == self_) continue;
+    if (const Status status = device_link_.send(member.id, message); !status.ok())
+      log_(LogLevel::warn, "cuda", "{}", status.message());
+  }
+}
+
+void Engine::on_device_message(std::span<const std::byte> message) {
+  const MutexLock lock(visible_mutex_);
+  if (watcher_ != nullptr) watcher_->told(message);
 }
 
 // Callers see the view in which their operation ended, which is the same one on every member.

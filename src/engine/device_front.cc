@@ -46,7 +46,7 @@ Result<std::unique_ptr<DeviceFront>> DeviceFront::start(std::shared_ptr<const cu
   auto lane = cuda::Lane::start(std::move(runtime), context, engine, self, options, clock, log);
   if (!lane.ok()) return lane.status();
   front->lane_ = std::move(lane).value();
-  engine.watch_views(*front->lane_);
+  engine.watch(*front->lane_);
   return front;
 }
 

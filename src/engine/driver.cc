@@ -11,13 +11,14 @@ namespace hora::engine {
 
 Engine::Engine(const EngineOptions& options, const View& view, const Positions& done, MemberId self,
                GroupTransport& transport, BoardFactory make_board, Messenger& negotiation_link, Messenger& flush_link,
-               const Clock& clock, const Log& log)
+               Messenger& device_link, const Clock& clock, const Log& log)
     : options_(options),
       self_(self),
       transport_(transport),
       make_board_(std::move(make_board)),
       negotiation_link_(negotiation_link),
       flush_link_(flush_link),
+      device_link_(device_link),
       clock_(clock),
       log_(log),
       installed_epoch_(view.epoch.value),
@@ -116,7 +117,8 @@ void Engine::end_execution(Channel channel, Step how) {
   if (channel == Channel::ordered) return ordered_work_.finish(status, outcome);
   // The names are free before their callers know, since they may submit them again at once.
   if (ended.from_negotiator) negotiator_->finish_execution();
-  auto errands = std::count_if(ended.works.begin(), ended.works.end(), [](const Work* w) { return w->errand != nullptr; });
+  auto errands =
+      std::count_if(ended.works.begin(), ended.works.end(), [](const Work* w) { return w->errand != nullptr; });
   for (Work* work : ended.works) {
     if (work->errand != nullptr) --errands;
     finish(work, status, outcome, errands > 0);

@@ -62,7 +62,7 @@ class Engine final : public Front, public HostPlane {
   // enters, with `done` operations behind it, as `transport`.
   Engine(const EngineOptions& options, const View& view, const Positions& done, MemberId self,
          GroupTransport& transport, BoardFactory make_board, Messenger& negotiation_link, Messenger& flush_link,
-         const Clock& clock, const Log& log);
+         Messenger& device_link, const Clock& clock, const Log& log);
   ~Engine() override;
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -92,8 +92,9 @@ class Engine final : public Front, public HostPlane {
   // --- device memory
   void run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
            Errand& errand) override;
+  void tell(std::span<const std::byte> message) override;
   // `watcher` hears of the installed view at once, and of all later ones. Once; it outlives the sentinel's thread.
-  void watch_views(ViewWatcher& watcher);
+  void watch(PlaneWatcher& watcher);
 
   // --- the background thread
   void run_background();
@@ -102,6 +103,7 @@ class Engine final : public Front, public HostPlane {
   void connect(ViewRequests& requests) noexcept { requests_ = &requests; }
   void on_negotiation_message(MemberId from, std::span<const std::byte> message);
   void on_flush_message(MemberId from, std::span<const std::byte> message);
+  void on_device_message(std::span<const std::byte> message);
   // Takes the token for good, until install() or fence(). What the report says is final until then.
   [[nodiscard]] wire::Bytes freeze();
   // Enters `next` as `verdict` (of decide()) says, and lets drivers go on. Freezes first where that was not done.
@@ -195,6 +197,7 @@ class Engine final : public Front, public HostPlane {
   const BoardFactory make_board_;
   Messenger& negotiation_link_;
   Messenger& flush_link_;
+  Messenger& device_link_;
   const Clock& clock_;
   const Log& log_;
   ViewRequests* requests_ = nullptr;
@@ -248,7 +251,7 @@ class Engine final : public Front, public HostPlane {
   std::deque<View> installed_ GUARDED_BY(visible_mutex_);  // all of them: callers may hold references to any
   std::atomic<const View*> visible_;                       // the one that the last call returned in
   std::function<void(const View&, const View&)> callback_ GUARDED_BY(visible_mutex_);
-  ViewWatcher* watcher_ GUARDED_BY(visible_mutex_) = nullptr;
+  PlaneWatcher* watcher_ GUARDED_BY(visible_mutex_) = nullptr;
   Status fence_cause_;  // written once, before fenced_ is set
 };
 

@@ -96,6 +96,7 @@ Status Session::join() {
   }
   negotiation_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::negotiation);
   flush_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::flush);
+  device_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::device);
   donor_ = std::make_unique<Donor>(state_, options_.join_log_bytes, log_);
   const Member self{id_, host.value(), mesh_->address()};
   return options_.join ? follow(self) : found(self);
@@ -208,7 +209,7 @@ Status Session::start_engine(const View& view, const Positions& done) {
                                                                       : kAlone};
   const auto make_board = [this](const View& of) { return data_plane_->make_board(of); };
   engine_ = std::make_unique<Engine>(options, view, done, id_, *group.value(), make_board, *negotiation_link_,
-                                     *flush_link_, clock_, log_);
+                                     *flush_link_, *device_link_, clock_, log_);
   if (sentinel_) engine_->connect(*sentinel_);
   background_thread_ = start_thread("hora-background", [this] { engine_->run_background(); });
   return {};

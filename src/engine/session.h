@@ -97,6 +97,7 @@ class Session final : private SentinelHost {
   std::unique_ptr<DataPlane> data_plane_;
   std::unique_ptr<SubjectLink> negotiation_link_;
   std::unique_ptr<SubjectLink> flush_link_;
+  std::unique_ptr<SubjectLink> device_link_;
   std::unique_ptr<Engine> engine_;
   Mutex device_mutex_;
   std::shared_ptr<const cuda::Runtime> runtime_;

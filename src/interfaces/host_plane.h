@@ -2,6 +2,7 @@
 // and carries what the device cannot, by named operations on host memory, which have every guarantee of the engine.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 #include "hora/status.hpp"
@@ -34,14 +35,18 @@ class HostPlane {
   // it has ended.
   virtual void run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
                    Errand& errand) = 0;
+  // Sends a small message to the watchers of all other members of the installed view. Never blocks; who dies or leaves
+  // may not hear it.
+  virtual void tell(std::span<const std::byte> message) = 0;
 };
 
-// Hears of every view that the host's data plane has entered, in order; must not block. What ended before was told
-// before, what ends in the view is told after.
-class ViewWatcher {
+// Hears of what the host's data plane does by itself; must not block.
+class PlaneWatcher {
  public:
-  virtual ~ViewWatcher() = default;
+  virtual ~PlaneWatcher() = default;
+  // Every view, in order. What ended before it was told before, what ends in it is told after.
   virtual void entered(const View& view) = 0;
+  virtual void told(std::span<const std::byte> message) = 0;
 };
 
 }  // namespace hora
