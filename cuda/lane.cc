@@ -8,8 +8,6 @@
 #include <chrono>
 #include <utility>
 
-#include "base/wire.h"
-
 namespace hora::cuda {
 
 namespace {
@@ -95,25 +93,10 @@ Status Lane::order(Request& request, StreamHandle stream) {
   return {};
 }
 
-void Lane::drain() {
-  const MutexLock lock(mutex_);
-  while (unfinished_ > 0) finished_.wait(mutex_);
-}
-
 void Lane::entered(const View& view) {
   const MutexLock lock(mutex_);
   entered_.push_back(view);
   entered_epoch_.store(view.epoch.value, std::memory_order_release);  // release: it is read without the lock
-  rang_ = true;
-  rung_.notify_one();
-}
-
-void Lane::told(std::span<const std::byte> message) {
-  wire::Reader in(message);
-  const auto generation = static_cast<Generation>(in.u64());
-  if (!in.finished()) return;
-  const MutexLock lock(mutex_);
-  told_lost_ = generation;
   rang_ = true;
   rung_.notify_one();
 }
@@ -149,6 +132,7 @@ void Lane::run() {
   while (true) {
     std::vector<Request*> requests;
     std::deque<Event> events;
+    std::vector<Message> messages;
     {
       const bool watches =
           std::ranges::any_of(batches_, [](const auto& batch) { return batch->state == BatchState::enqueued; });
@@ -165,9 +149,10 @@ void Lane::run() {
       events.swap(events_);
       for (View& view : entered_) views_[view.epoch] = std::move(view);
       entered_.clear();
-      if (told_lost_ == generation_ && communicator_) lost_ = true;
+      messages.swap(told_);
     }
     for (Event& event : events) handle(std::move(event));
+    for (const Message& message : messages) hear(message);
     held_back_.insert(held_back_.end(), requests.begin(), requests.end());
     progress();
   }
@@ -206,6 +191,8 @@ void Lane::progress() {
     for (Request* request : std::exchange(held_back_, {})) agree(*request);
   for (const auto& batch : batches_) advance(*batch);
   std::erase_if(batches_, [](const auto& batch) { return batch->state == BatchState::ended; });
+  answer_questions();
+  serve_flush();
   check_patience();
 }
 
@@ -227,15 +214,6 @@ void Lane::check_patience() {
          (*oldest)->index);
     lose();
   }
-}
-
-// Gives the communicator up, and has the others do so: they may wait in it for this one.
-void Lane::lose() {
-  lost_ = true;
-  wire::Writer message;
-  message.u64(static_cast<std::uint64_t>(generation_));
-  plane_.tell(message.take());
-  ring();
 }
 
 void Lane::finish(Request& request, const Ending& ending) {
@@ -261,6 +239,7 @@ void Lane::stop(const Status& cause) {
     stopping_ = true;
     stop_cause_ = cause;
     rung_.notify_one();
+    finished_.notify_all();
   }
   thread_.join();
 }

@@ -79,8 +79,10 @@ class Lane final : public PlaneWatcher {
     }
     return true;
   }
-  // Every request has finished.
-  void drain();
+  // Every request has finished, or the deadline passed: false.
+  bool drain(std::optional<TimePoint> deadline);
+  // The same, and every member is known to have the results too.
+  bool flush(std::optional<TimePoint> deadline);
   [[nodiscard]] ContextHandle context() const noexcept { return gpu_->context(); }
   // Whether the communicator of the installed view stands here. For tests and reports.
   [[nodiscard]] bool communicator_stands() const noexcept { return stands_.load(std::memory_order_relaxed); }
@@ -90,7 +92,7 @@ class Lane final : public PlaneWatcher {
 
   // --- the sentinel, and whoever drives the engine
   void entered(const View& view) override;
-  void told(std::span<const std::byte> message) override;
+  void told(MemberId from, std::span<const std::byte> message) override;
 
  private:
   friend class Request;
@@ -111,6 +113,15 @@ class Lane final : public PlaneWatcher {
     Generation generation;
     NcclUniqueId id{};
   };
+  enum class MessageKind : std::uint8_t { lost, question, answer };
+  // Between lanes. Lost: the communicator has been given up. Question: say when its operations up to `position` are
+  // done at you. Answer: they are.
+  struct Message {
+    MemberId from;
+    MessageKind kind = MessageKind::lost;
+    Generation generation = 0;
+    std::uint64_t position = 0;
+  };
   struct Event {
     std::variant<Request*, Repair*, Invitation*, Batch*> subject;
     Ending ending;
@@ -129,7 +140,6 @@ class Lane final : public PlaneWatcher {
   void handle(Event event);
   void progress();
   void check_patience();
-  void lose();
   void finish(Request& request, const Ending& ending);
   void finish(Batch& batch);
   void give_up();
@@ -154,6 +164,14 @@ class Lane final : public PlaneWatcher {
   Status copy_out(Batch& batch, const Verdict& verdict, bool with_memory, StreamHandle stream);
   void notice_decisions();
   void release_stage(Batch& batch);
+
+  // lane_messages.cc: what lanes tell each other beside the log
+  void tell_all(MessageKind kind);
+  void tell(MemberId to, const Message& message);
+  void hear(const Message& message);
+  void answer_questions();
+  void serve_flush();
+  void lose();
 
   // lane_repair.cc: from one communicator to the next
   void retire_communicator(const char* why);
@@ -195,7 +213,9 @@ class Lane final : public PlaneWatcher {
   std::vector<EventHandle> ready_events_ GUARDED_BY(mutex_);  // free ones
   std::vector<EventHandle> all_ready_events_ GUARDED_BY(mutex_);
   std::size_t unfinished_ GUARDED_BY(mutex_) = 0;
-  Generation told_lost_ GUARDED_BY(mutex_) = 0;  // a communicator that another member has given up
+  std::vector<Message> told_ GUARDED_BY(mutex_);
+  std::uint64_t flushes_ GUARDED_BY(mutex_) = 0;  // asked for
+  std::uint64_t flushed_ GUARDED_BY(mutex_) = 0;  // ... of which so many have been served
   bool rang_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
   Status stop_cause_ GUARDED_BY(mutex_);
@@ -226,6 +246,9 @@ class Lane final : public PlaneWatcher {
   RepairState repair_state_ = RepairState::none;
   Repair repair_{*this};
   std::vector<std::unique_ptr<Invitation>> invitations_;
+  std::vector<Message> questions_;   // not answered yet
+  std::optional<Message> question_;  // asked by this lane
+  std::vector<MemberId> answers_;
   std::thread thread_;
 };
 

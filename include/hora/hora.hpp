@@ -198,7 +198,7 @@ class HORA_EXPORT Communicator {
   // make the call but not for the device; the memory stays in use until the handle is done. Throws Error: mismatch;
   // unsupported where there is no driver or device, or while observing(). Through NCCL where all ranks have it, else
   // through the host. Device operations, named ones among them, run one after another in the order in which ranks
-  // agreed on them. flush() waits for those of this rank only.
+  // agreed on them.
   Handle allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op, Stream stream);
   Handle broadcast(void* data, std::uint64_t count, DataType dtype, int root, Stream stream);
 

@@ -148,22 +148,14 @@ void Engine::watch(PlaneWatcher& watcher) {
   watcher.entered(installed_.back());
 }
 
-void Engine::tell(std::span<const std::byte> message) {
-  std::vector<Member> members;
-  {
-    const MutexLock lock(visible_mutex_);
-    members = installed_.back().members;
-  }
-  for (const Member& member : members) {
-    if (member.id == self_) continue;
-    if (const Status status = device_link_.send(member.id, message); !status.ok())
-      log_(LogLevel::warn, "cuda", "{}", status.message());
-  }
+void Engine::tell(MemberId to, std::span<const std::byte> message) {
+  if (const Status status = device_link_.send(to, message); !status.ok())
+    log_(LogLevel::warn, "cuda", "{}", status.message());
 }
 
-void Engine::on_device_message(std::span<const std::byte> message) {
+void Engine::on_device_message(MemberId from, std::span<const std::byte> message) {
   const MutexLock lock(visible_mutex_);
-  if (watcher_ != nullptr) watcher_->told(message);
+  if (watcher_ != nullptr) watcher_->told(from, message);
 }
 
 // Callers see the view in which their operation ended, which is the same one on every member.

@@ -149,7 +149,7 @@ DeviceFront& Session::device(Stream stream) {
 }
 
 void Session::flush() {
-  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) device->drain();
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) return device->flush();
   front().flush();
 }
 

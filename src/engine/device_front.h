@@ -27,8 +27,9 @@ class DeviceFront final : public Front {
   Work* submit_device(std::string_view name, const Signature& signature, const Extent& extent, Stream stream);
   // An ordered call: returns once `stream` waits for the result.
   Work* run_device(const Signature& signature, const Extent& extent, Stream stream);
-  // All submitted works have ended.
-  void drain() { lane_->drain(); }
+  // All submitted works have ended; flush(): at every member. False when the deadline passed first.
+  bool drain(std::optional<TimePoint> deadline = std::nullopt) { return lane_->drain(deadline); }
+  bool flush(std::optional<TimePoint> deadline) { return lane_->flush(deadline); }
   // Every unfinished work ends with `cause`. The engine drives nothing any more.
   void stop(const Status& cause) { lane_->stop(cause); }
   [[nodiscard]] cuda::Lane& lane() noexcept { return *lane_; }
@@ -43,7 +44,10 @@ class DeviceFront final : public Front {
   bool wait(Work& work, std::optional<Duration> timeout) override;
   void release(Work* work) noexcept override;
   void order(Work& work, Stream stream) override;
-  void flush() override { engine_.flush(); }
+  void flush() override {
+    lane_->flush(std::nullopt);
+    engine_.flush();
+  }
   void on_view_change(std::function<void(const View& before, const View& after)> callback) override {
     engine_.on_view_change(std::move(callback));
   }

@@ -92,7 +92,7 @@ class Engine final : public Front, public HostPlane {
   // --- device memory
   void run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
            Errand& errand) override;
-  void tell(std::span<const std::byte> message) override;
+  void tell(MemberId to, std::span<const std::byte> message) override;
   // `watcher` hears of the installed view at once, and of all later ones. Once; it outlives the sentinel's thread.
   void watch(PlaneWatcher& watcher);
 
@@ -103,7 +103,7 @@ class Engine final : public Front, public HostPlane {
   void connect(ViewRequests& requests) noexcept { requests_ = &requests; }
   void on_negotiation_message(MemberId from, std::span<const std::byte> message);
   void on_flush_message(MemberId from, std::span<const std::byte> message);
-  void on_device_message(std::span<const std::byte> message);
+  void on_device_message(MemberId from, std::span<const std::byte> message);
   // Takes the token for good, until install() or fence(). What the report says is final until then.
   [[nodiscard]] wire::Bytes freeze();
   // Enters `next` as `verdict` (of decide()) says, and lets drivers go on. Freezes first where that was not done.

@@ -169,7 +169,7 @@ void Sentinel::on_message(MemberId from, std::span<const std::byte> message) {
       return early_.emplace_back(from, wire::Bytes(message.begin(), message.end())), void();
     case Subject::joining: return on_join_message(from, body);
     case Subject::device:
-      if (engine_ != nullptr) engine_->on_device_message(body);
+      if (engine_ != nullptr) engine_->on_device_message(from, body);
       return;
   }
   log_(LogLevel::warn, "sentinel", "member {:x} sent a message of unknown subject {}", from.value,

@@ -216,6 +216,9 @@ Status Session::start_engine(const View& view, const Positions& done) {
 }
 
 Status Session::leave(std::chrono::milliseconds timeout) {
+  // What this rank's callers have seen of a device must not be done again by the others without it.
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr)
+    device->flush(clock_.now() + timeout);
   sentinel_->leave();
   const bool agreed = sentinel_->wait_finished(timeout);
   stop();

@@ -35,9 +35,8 @@ class HostPlane {
   // it has ended.
   virtual void run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
                    Errand& errand) = 0;
-  // Sends a small message to the watchers of all other members of the installed view. Never blocks; who dies or leaves
-  // may not hear it.
-  virtual void tell(std::span<const std::byte> message) = 0;
+  // Sends a small message to the watcher of a member. Never blocks; who dies or leaves may not hear it.
+  virtual void tell(MemberId to, std::span<const std::byte> message) = 0;
 };
 
 // Hears of what the host's data plane does by itself; must not block.
@@ -46,7 +45,7 @@ class PlaneWatcher {
   virtual ~PlaneWatcher() = default;
   // Every view, in order. What ended before it was told before, what ends in it is told after.
   virtual void entered(const View& view) = 0;
-  virtual void told(std::span<const std::byte> message) = 0;
+  virtual void told(MemberId from, std::span<const std::byte> message) = 0;
 };
 
 }  // namespace hora

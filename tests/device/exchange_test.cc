@@ -157,7 +157,7 @@ TEST_CASE("a_call_does_not_wait_for_the_device_and_streams_are_in_order") {
     for (const engine::Work* work : works) checks.that(!work->done());
     gate.open();
     player.synchronize();
-    checks.that(result == 32);  // 2^5
+    checks.that(result == 32, std::to_string(result).c_str());  // 2^5
     for (engine::Work* work : works) player.end(work);
     player.leave();
   });
