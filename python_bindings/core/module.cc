@@ -9,6 +9,7 @@
 #include "communicator.h"
 #include "errors.h"
 #include "handle.h"
+#include "rendezvous.h"
 
 namespace py = pybind11;
 using namespace hora;  // NOLINT: this file is nothing but names of hora
@@ -85,4 +86,9 @@ PYBIND11_MODULE(_core, module) {
       .def("done", &python::Handle::done)
       .def("wait", &python::Handle::wait, py::arg("timeout") = py::none());
   define_communicator(module);
+  py::class_<python::Rendezvous>(module, "Rendezvous")
+      .def_static("host", &python::Rendezvous::host, py::arg("job"), py::arg("host") = "")
+      .def_property_readonly("address", &python::Rendezvous::address)
+      .def_property_readonly("job", &python::Rendezvous::job)
+      .def_property_readonly("secret", &python::Rendezvous::secret);
 }

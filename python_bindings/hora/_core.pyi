@@ -118,3 +118,20 @@ class Communicator:
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """Leaves the job in order. Without it the others see a death."""
+
+class Rendezvous:
+    """Hosts the store at which the ranks of a job meet, while it lives, for jobs that `hora run` does not start.
+
+    Its address, job and secret go to all ranks, for Communicator.init(rank=, size=, store=, job=, secret=).
+    """
+
+    @staticmethod
+    def host(job: str, host: str = "") -> Rendezvous:
+        """`host`: the numeric address to listen at, for ranks of other hosts; empty: for those of this host alone."""
+
+    @property
+    def address(self) -> str: ...
+    @property
+    def job(self) -> str: ...
+    @property
+    def secret(self) -> str: ...
