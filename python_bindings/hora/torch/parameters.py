@@ -1,5 +1,6 @@
 """What ranks bring to the same value before they train, and what newcomers need of the others."""
 
+import ctypes
 import io
 import pickle
 
@@ -30,7 +31,7 @@ def broadcast_object(obj, root_rank=0, name=None):
     if world.rank() != root_rank:
         content = torch.empty(int(size), dtype=torch.uint8)
     broadcast_(content, root_rank, f"{name}.content")
-    return obj if world.rank() == root_rank else pickle.loads(content.numpy(force=True).tobytes())
+    return obj if world.rank() == root_rank else _loads(content)
 
 
 def allgather_object(obj, name=None):
@@ -38,7 +39,11 @@ def allgather_object(obj, name=None):
     content = torch.frombuffer(bytearray(pickle.dumps(obj)), dtype=torch.uint8)
     sizes = allgather(torch.tensor([content.numel()]), name and f"{name}.size")
     contents = allgather(content, name and f"{name}.content")
-    return [pickle.loads(part.numpy().tobytes()) for part in contents.split(sizes.tolist())]
+    return [_loads(part) for part in contents.split(sizes.tolist())]
+
+
+def _loads(content):
+    return pickle.loads(ctypes.string_at(content.data_ptr(), content.numel()))
 
 
 def broadcast_optimizer_state(optimizer, root_rank):
