@@ -21,7 +21,7 @@ setup: ## installs the Debian packages that are missing
 
 .PHONY: setup-test
 setup-test:
-	@scripts/setup build test
+	@scripts/setup build test python
 
 .PHONY: build
 build: setup ## release build in build/release
@@ -39,6 +39,11 @@ demo-hosts: build ## trains on three hosts (network namespaces, as root) while o
 .PHONY: install
 install: build ## headers, library, hora, CMake package, pkg-config file: PREFIX=DIR
 	@cmake --install build/release --prefix $(PREFIX)
+
+.PHONY: wheel
+wheel: build ## the Python package: build/wheel/hora-*.whl
+	@scripts/setup python
+	@scripts/wheel
 
 .PHONY: test
 test: setup-test ## everything that needs no GPU; the suites run alone as:

@@ -86,6 +86,11 @@ class Engine final : public Front, public HostPlane {
   void adopt_view(Epoch epoch);
   // Returns in the successor of the view `epoch`, once there is one.
   void wait_for_successor(Epoch epoch);
+  // As run_ordered(), but to the end whatever interrupts it.
+  Outcome run_to_end(const Signature& signature, const Extent& extent);
+  // Asked now and then by a thread that waits in run_ordered(). True: the call throws timed_out, and the background
+  // thread takes its operation on; the next call waits for that first. On the thread that calls run_ordered().
+  void interrupt_waits(std::function<bool()> interrupted) { interrupted_wait_ = std::move(interrupted); }
   // From now on what ends is told to `recorder`; null: no more. On the thread that submits, with nothing in flight.
   void record_to(Recorder* recorder) noexcept { recorder_.store(recorder, std::memory_order_release); }
 
@@ -130,6 +135,8 @@ class Engine final : public Front, public HostPlane {
     bool expired = false;
     bool from_negotiator = false;
     std::optional<Epoch> committed_in;  // it ended in this view at other members, and its result is still to come
+    std::vector<Work*> following;       // of the operation after it, which other members have begun
+    Signature following_signature;
   };
 
   Execution& execution(Channel channel) noexcept { return executions_[static_cast<std::size_t>(channel)]; }
@@ -139,6 +146,9 @@ class Engine final : public Front, public HostPlane {
   std::uint64_t& sequence(Channel channel) noexcept { return sequences_[static_cast<std::size_t>(channel)]; }
 
   // calls.cc
+  Outcome run(const Signature& signature, const Extent& extent, std::optional<Duration> patience);
+  void await_ordered(std::optional<Duration> patience);
+  void record_ordered();
   template <typename Done>
   bool take_token(const Done& done, std::optional<TimePoint> deadline);
   template <typename Done>
@@ -174,7 +184,8 @@ class Engine final : public Front, public HostPlane {
   [[nodiscard]] Status bind(Work& work) const;
   [[nodiscard]] bool unattended_work() const noexcept {
     return inbox_filled_.load(std::memory_order_seq_cst) || unfinished_.load(std::memory_order_seq_cst) > 0 ||
-           unsettled_.load(std::memory_order_relaxed);
+           unsettled_.load(std::memory_order_relaxed) ||
+           (ordered_left_.load(std::memory_order_seq_cst) && !ordered_work_.done());
   }
 
   // flush.cc
@@ -188,6 +199,7 @@ class Engine final : public Front, public HostPlane {
   void break_operation(Channel channel, const ChannelVerdict& verdict, const std::vector<std::string>& group,
                        StatusCode code);
   void restart_group(std::uint64_t committed, const std::vector<std::string>& group);
+  [[nodiscard]] Work* pending_work(std::string_view name) const;
   void renegotiate();
   void thaw() noexcept;
 
@@ -215,6 +227,7 @@ class Engine final : public Front, public HostPlane {
   std::atomic<Recorder*> recorder_{nullptr};
   std::atomic<bool> unsettled_{false};  // other members may still need from here what the last install committed
   std::atomic<bool> fenced_{false};
+  std::atomic<bool> ordered_left_{false};  // nobody waits for ordered_work_: its caller was interrupted
 
   // --- driven state
   View view_;
@@ -252,7 +265,8 @@ class Engine final : public Front, public HostPlane {
   std::atomic<const View*> visible_;                       // the one that the last call returned in
   std::function<void(const View&, const View&)> callback_ GUARDED_BY(visible_mutex_);
   PlaneWatcher* watcher_ GUARDED_BY(visible_mutex_) = nullptr;
-  Status fence_cause_;  // written once, before fenced_ is set
+  std::function<bool()> interrupted_wait_;  // of the thread that makes ordered calls
+  Status fence_cause_;                      // written once, before fenced_ is set
 };
 
 }  // namespace hora::engine

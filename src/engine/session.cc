@@ -1,8 +1,6 @@
 #include "engine/session.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,38 +9,11 @@
 
 #include "base/environment.h"
 #include "base/machine.h"
+#include "base/thread.h"
 #include "elastic/store/store_client.h"
 #include "engine/bootstrap.h"
 
 namespace hora::engine {
-
-namespace {
-
-// Signals are the application's: its threads get them, ours never do.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
-
-template <typename Body>
-std::thread start_thread(const char* name, Body body) {
-  return std::thread([name, body] {
-    pthread_setname_np(pthread_self(), name);
-    body();
-  });
-}
-
-}  // namespace
 
 Result<std::unique_ptr<shm::Segment>> SegmentSource::create(MemberId owner, const shm::SegmentLayout& layout) {
   return shm::Segment::create(owner, layout);
@@ -61,7 +32,6 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentS
   const auto level = parse_log_level(Environment::of_process());
   if (!level.ok()) return level.status();
   std::unique_ptr<Session> session(new Session(options, level.value(), segments));
-  const SignalsBlocked blocked;
   try {
     HORA_TRY(session->join());
   } catch (const std::system_error& error) {
@@ -181,7 +151,7 @@ Status Session::start_sentinel(const AgreedConfig& config) {
   auto obituaries =
       Obituaries::start(store::ClientConfig{options_.store, options_.job, options_.secret,
                                             std::chrono::milliseconds(options_.start_timeout_ms)},
-                        clock_, log_, [this](MemberId dead, std::string_view) { sentinel_->on_peer_died(dead); });
+                        clock_, log_, [this](MemberId dead, std::string_view) { sentinel_->on_peer_ended(dead); });
   if (!obituaries.ok()) return obituaries.status();
   obituaries_ = std::move(obituaries).value();
   return {};

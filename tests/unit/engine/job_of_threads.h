@@ -66,7 +66,7 @@ class JobOfThreads {
   // + 1, ... They start after the founders have met. The sessions end together.
   void run(const std::function<void(engine::Session&, int rank)>& body,
            const std::function<void(Options&)>& adjust = {}, int newcomers = 0) {
-    std::vector<std::unique_ptr<engine::Session>> sessions(static_cast<std::size_t>(size_ + newcomers));
+    sessions_.resize(static_cast<std::size_t>(size_ + newcomers));
     std::vector<std::thread> threads;
     for (int rank = 0; rank < size_ + newcomers; ++rank) {
       threads.emplace_back([&, rank] {
@@ -74,12 +74,17 @@ class JobOfThreads {
         mine.join = rank >= size_;
         if (mine.join) mine.rank = 0, mine.size = 1;
         if (adjust) adjust(mine);
-        sessions[static_cast<std::size_t>(rank)] = start(mine);
-        body(*sessions[static_cast<std::size_t>(rank)], rank);
+        auto& kept = sessions_[static_cast<std::size_t>(rank)];
+        kept = start(mine);
+        body(*kept, rank);
       });
     }
     for (std::thread& thread : threads) thread.join();
+    sessions_.clear();
   }
+
+  // By the body of `rank`: its session ends now, without leaving. Others still share its memory.
+  void drop(int rank) { sessions_[static_cast<std::size_t>(rank)].reset(); }
 
  private:
   const int size_;
@@ -88,6 +93,7 @@ class JobOfThreads {
   std::string job_;
   std::unique_ptr<store::StoreServer> server_;
   SharedSegments segments_;
+  std::vector<std::unique_ptr<engine::Session>> sessions_;
 };
 
 }  // namespace hora::test
