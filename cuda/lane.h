@@ -16,6 +16,7 @@
 // both by the host, in the order of the log; then the word is set. Meanwhile a new communicator is made.
 //
 // A result is retained in its stage until all members have decided its operation; the knowledge rides on agreements.
+// docs/protocol.md has the names and messages.
 #pragma once
 
 #include <array>

@@ -112,7 +112,11 @@ Status Lane::reduce(const Batch& batch) {
     if (!root) return {StatusCode::peer_failed, "the root is no member of the communicator"};
     code = nccl.broadcast(stage, stage, bytes, NcclType::uint8, root->value, *communicator_, stream_);
   }
-  while (code == kNcclInProgress && entered_epoch_.load(std::memory_order_acquire) == generation_epoch_.value) {
+  const auto goes_on = [&] {
+    return entered_epoch_.load(std::memory_order_acquire) == generation_epoch_.value &&
+           clock_.now() - batch.since < options_.operation_timeout;
+  };
+  while (code == kNcclInProgress && goes_on()) {
     std::this_thread::yield();
     if (nccl.communicator_state(*communicator_, &code) != kNcclSuccess) code = kNcclInternalError;
   }

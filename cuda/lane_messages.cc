@@ -83,10 +83,10 @@ void Lane::serve_flush() {
     wanted = flushes_;
     if (wanted == flushed_) return;
   }
-  const bool at_rest = repair_state_ == RepairState::none && std::ranges::all_of(batches_, [this](const auto& batch) {
-                         return batch->state == BatchState::held && batch->generation == generation_;
-                       });
-  if (generation_ != 0 && !at_rest) return;
+  const auto rests = [this](const auto& batch) {
+    return batch->state == BatchState::held && batch->generation == generation_;
+  };
+  if (!std::ranges::all_of(batches_, rests)) return;
   const bool alone = generation_ == 0 || generation_size_ == 1;
   if (!alone && stable_ < positions_) {
     if (!question_ || question_->generation != generation_ || question_->position != positions_) {

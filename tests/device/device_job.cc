@@ -17,6 +17,11 @@ Buffer::~Buffer() {
 Player::Player(std::unique_ptr<engine::Session> session, std::shared_ptr<const cuda::Runtime> runtime, int rank)
     : runtime_(std::move(runtime)), session_(std::move(session)), rank_(rank) {
   session_->use_runtime(runtime_);
+  cuda::DeviceOrdinal device = 0;
+  cuda::ContextHandle context = nullptr;
+  driver().device_get(&device, 0);
+  driver().primary_context_retain(&context, device);  // until the process ends
+  driver().context_set_current(context);
   driver().stream_create(&stream_, cuda::kStreamNonBlocking, 0);
 }
 

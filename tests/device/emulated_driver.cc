@@ -194,6 +194,9 @@ void fill_streams(cuda::Driver& driver) {
     stream_of(stream).enqueue([=] { function(argument); });
     return cuda::kDriverSuccess;
   };
+}
+
+void fill_events(cuda::Driver& driver) {
   driver.event_create = [](void** event, unsigned) -> DriverCode {
     const std::lock_guard lock(machine().mutex);
     *event = new Event;
@@ -229,6 +232,14 @@ void fill_streams(cuda::Driver& driver) {
 void fill_modules(cuda::Driver& driver) {
   driver.error_name = [](DriverCode, const char** name) -> DriverCode {
     *name = "emulated error";
+    return cuda::kDriverSuccess;
+  };
+  driver.device_get = [](int* device, int ordinal) -> DriverCode {
+    *device = ordinal;
+    return cuda::kDriverSuccess;
+  };
+  driver.primary_context_retain = [](void** context, int) -> DriverCode {
+    *context = &context_of_the_machine;
     return cuda::kDriverSuccess;
   };
   driver.context_current = [](void** context) -> DriverCode {
@@ -286,6 +297,7 @@ std::shared_ptr<const cuda::Runtime> runtime(bool with_nccl) {
   auto made = std::make_shared<cuda::Runtime>();
   fill_memory(made->driver);
   fill_streams(made->driver);
+  fill_events(made->driver);
   fill_modules(made->driver);
   if (with_nccl)
     fill_nccl(made->nccl.emplace());
