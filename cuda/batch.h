@@ -55,6 +55,8 @@ struct Batch : Errand {
   bool holds_result = false;
   bool word_is_set = false;
   PinnedBlock pinned;
+  std::size_t carried_bytes = 0;  // at the beginning of `pinned`, and as many for the result in `arrived`
+  std::byte* arrived = nullptr;
   StreamHandle stream = nullptr;
   EventHandle moved = nullptr;
 };

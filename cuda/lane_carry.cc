@@ -12,6 +12,7 @@ namespace hora::cuda {
 namespace {
 // Batches under way at the host at one time; each has a name of its own, and names are kept.
 constexpr std::uint64_t kCarriedMost = 64;
+constexpr std::size_t kCacheLine = 64;
 
 // Batches that a communicator was meant to move are carried at a repair only, all of them in order.
 bool is_second_try(const Batch& batch) {
@@ -43,9 +44,15 @@ Status Lane::fill(Batch& batch) {
   const bool result = batch.cargo == Cargo::result;
   const std::size_t bytes =
       batch.signature.count * (result ? batch.staging.element_bytes : size_of(batch.signature.dtype));
-  auto pinned = gpu_->take_pinned_block(bytes + 1);  // and whether a result is there
+  batch.carried_bytes = result ? bytes + 1 : bytes;  // the last one: whether a result is there
+  const std::size_t apart = (batch.carried_bytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+  auto pinned = gpu_->take_pinned_block(2 * apart);
   if (!pinned.ok()) return pinned.status();
   batch.pinned = pinned.value();
+  // Not in place: the host then does an operation that a view change interrupts again as a whole, so that every
+  // element of it has the same contributors.
+  batch.arrived =
+      batch.signature.kind == Collective::broadcast && !result ? batch.pinned.memory : batch.pinned.memory + apart;
   auto stream = gpu_->take_stream();
   if (!stream.ok()) return stream.status();
   batch.stream = stream.value();
@@ -79,23 +86,21 @@ Status Lane::fill(Batch& batch) {
 void Lane::exchange(Batch& batch) {
   batch.state = BatchState::exchanging;
   const bool result = batch.cargo == Cargo::result;
-  const std::size_t bytes =
-      batch.signature.count * (result ? batch.staging.element_bytes : size_of(batch.signature.dtype));
   // Whoever has the result contributes it and a one, everybody else zeros: the greatest is the result.
   const Signature signature =
-      result ? Signature{Collective::allreduce, DataType::uint8, ReduceOp::max, Rank{0}, bytes + 1} : batch.signature;
+      result ? Signature{Collective::allreduce, DataType::uint8, ReduceOp::max, Rank{0}, batch.carried_bytes}
+             : batch.signature;
   const char* subject = is_second_try(batch) ? "again" : "carry";
   plane_.run(fmt::format("hora:device:{}:{}", subject, batch.index % kCarriedMost), signature, batch.root,
-             {batch.pinned.memory, batch.pinned.memory, result ? bytes + 1 : bytes}, batch);
+             {batch.pinned.memory, batch.arrived, batch.carried_bytes}, batch);
 }
 
 void Lane::exchanged(Batch& batch, const Ending& ending) {
-  const std::size_t bytes = batch.signature.count * batch.staging.element_bytes;
   if (!ending.status.ok()) {
     batch.ending = ending;
   } else if (batch.cargo == Cargo::inputs) {
     batch.ending = ending;
-  } else if (batch.pinned.memory[bytes] == std::byte{0}) {
+  } else if (batch.arrived[batch.carried_bytes - 1] == std::byte{0}) {
     // Who had the result has died since: it is done at nobody, so it is done again.
     gpu_->give_back(std::exchange(batch.pinned, {}));
     gpu_->give_back_stream(std::exchange(batch.stream, nullptr));
@@ -122,13 +127,12 @@ Status Lane::empty(Batch& batch, bool broken) {
       batch.word = word.value();
     }
     const std::size_t bytes = batch.signature.count * batch.staging.element_bytes;
-    if (bytes > 0)
-      HORA_DRIVER_TRY(driver, copy_to_device, batch.stage.address, batch.pinned.memory, bytes, batch.stream);
+    if (bytes > 0) HORA_DRIVER_TRY(driver, copy_to_device, batch.stage.address, batch.arrived, bytes, batch.stream);
     const std::uint32_t from = batch.on_streams ? batch.word->frozen() : batch.word->pending;
     HORA_TRY(copy_out(batch, {&flags_[0], from, batch.word->done()}, !is_root(batch), batch.stream));
     batch.word_is_set = true;
   } else {
-    const std::byte* from = batch.pinned.memory;
+    const std::byte* from = batch.arrived;
     if (!broken && batch.cargo == Cargo::inputs && !is_root(batch)) {
       for (const Request* request : batch.requests) {
         const auto to = reinterpret_cast<DeviceAddress>(request->memory.target);
