@@ -33,6 +33,10 @@ Machine inspect_machine();
 // launcher that gives each rank a CPU of its own has not put them on one. At least 1.
 int usable_cpus_with(std::span<const pid_t> others);
 
+// The data and unified caches of one CPU, nearest first, as Linux lists them below `cpu`, e.g.
+// /sys/devices/system/cpu/cpu0; empty where it lists none.
+std::vector<Cache> caches_of_cpu(const std::filesystem::path& cpu);
+
 // Whole CPUs that the quotas of `membership` (the text of /proc/self/cgroup) and of all its ancestors leave, for cgroup
 // v2 and v1 mounted at `root`; at least 1. `otherwise` where there is no quota.
 int cpus_within_quota(const std::filesystem::path& root, std::string_view membership, int otherwise);
