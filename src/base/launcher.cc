@@ -52,7 +52,7 @@ constexpr std::array<Kind, 5> kKinds = {{
      "PMI_SIZE",
      "MPI_LOCALRANKID",
      "MPI_LOCALNRANKS",
-     {"PMI_JOBID", "", ""}},
+     {"I_MPI_HYDRA_UUID", "", ""}},
     // SLURM_STEP_ID is what a batch script, which is no rank, lacks.
     {"srun of Slurm",
      "srun",
@@ -146,7 +146,8 @@ std::optional<int> local_size_of(const Kind& kind, const Environment& environmen
 std::string short_hash(std::string_view text) {
   const Digest digest = sha256(std::as_bytes(std::span(text)));
   std::string result;
-  for (const std::byte byte : std::span(digest).first(8)) result += fmt::format("{:02x}", byte);
+  for (const std::byte byte : std::span(digest).first(8))
+    result += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
   return result;
 }
 

@@ -93,7 +93,10 @@ Result<std::unique_ptr<Greeter>> Greeter::start(std::string_view address, const 
 
 Greeter::~Greeter() {
   if (!thread_.joinable()) return;
-  if (::getpid() != process_) return thread_.detach();  // a forked child has no such thread
+  if (::getpid() != process_) {
+    thread_.detach();  // a forked child has no such thread
+    return;
+  }
   const std::uint64_t one = 1;
   [[maybe_unused]] const auto bytes = ::write(stop_.get(), &one, sizeof one);
   thread_.join();

@@ -21,9 +21,9 @@ std::string host_of(std::string_view tcp_address) {
 Result<TorchMaster> choose_master(std::string_view host, std::string_view store_address) {
   const auto listener = listen_in_range("0.0.0.0", 0, 0);
   if (!listener.ok()) return listener.status();
-  const auto address = address_of(*listener, "tcp:0.0.0.0:0");
+  const auto address = address_of(listener.value(), "tcp:0.0.0.0:0");
   if (!address.ok()) return address.status();
-  TorchMaster master{std::string(after_last(host, '@')), std::string(after_last(*address, ':'))};
+  TorchMaster master{std::string(after_last(host, '@')), std::string(after_last(address.value(), ':'))};
   if (is_this_host(host)) master.host = store_address.starts_with("tcp:") ? host_of(store_address) : "127.0.0.1";
   return master;
 }

@@ -141,7 +141,8 @@ TEST_CASE("the_innermost_launcher_wins") {
 
 TEST_CASE("where_ancestors_cannot_be_read_a_fixed_order_decides") {
   const Ancestor closed{2, 1000, std::nullopt};
-  for (const std::vector<Ancestor>& ancestors : {std::vector<Ancestor>{}, {closed}, {closed, ancestor(1, {})}}) {
+  const std::vector<std::vector<Ancestor>> chains = {{}, {closed}, {closed, ancestor(1, {})}};
+  for (const std::vector<Ancestor>& ancestors : chains) {
     CHECK(recognize(both(torchrun(0), open_mpi_4(3)), ancestors).launcher == "torchrun");
     CHECK(recognize(both(slurm(1), open_mpi_4(3)), ancestors).launcher == "mpirun of Open MPI");
     CHECK(recognize(both(hora_run(1), open_mpi_4(3)), ancestors).launcher == "hora run");
