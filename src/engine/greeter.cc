@@ -12,6 +12,7 @@
 
 #include "base/frame_socket.h"
 #include "base/socket_address.h"
+#include "base/thread.h"
 
 namespace hora::engine {
 namespace {
@@ -87,7 +88,7 @@ Result<std::unique_ptr<Greeter>> Greeter::start(std::string_view address, const 
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC));
   if (!stop) return system_error("eventfd", errno);
   std::unique_ptr<Greeter> greeter(new Greeter(std::move(*listener), std::move(stop), told));
-  greeter->thread_ = std::thread([raw = greeter.get()] { raw->run(); });
+  greeter->thread_ = start_thread("hora-greeter", [raw = greeter.get()] { raw->run(); });
   return greeter;
 }
 

@@ -1,7 +1,6 @@
 #include "engine/session.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,9 +9,9 @@
 
 #include "base/environment.h"
 #include "base/machine.h"
+#include "base/thread.h"
 #include "elastic/store/store_client.h"
 #include "engine/bootstrap.h"
-#include "engine/signals_blocked.h"
 #include "engine/store_finder.h"
 
 namespace hora::engine {
@@ -24,14 +23,6 @@ Status with_launcher(const Status& status, const Options& options) {
   if (status.ok() || options.meeting.empty()) return status;
   return {status.code(), fmt::format("{} [this process is rank {} of {} by {}]", status.message(), options.rank,
                                      options.size, options.launcher)};
-}
-
-template <typename Body>
-std::thread start_thread(const char* name, Body body) {
-  return std::thread([name, body] {
-    pthread_setname_np(pthread_self(), name);
-    body();
-  });
 }
 
 }  // namespace
@@ -53,7 +44,6 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentS
   const auto level = parse_log_level(Environment::of_process());
   if (!level.ok()) return level.status();
   std::unique_ptr<Session> session(new Session(options, level.value(), segments));
-  const SignalsBlocked blocked;
   try {
     HORA_TRY(with_launcher(session->join(), options));
   } catch (const std::system_error& error) {
@@ -199,7 +189,7 @@ Status Session::start_sentinel(const AgreedConfig& config) {
   auto obituaries =
       Obituaries::start(store::ClientConfig{options_.store, options_.job, options_.secret,
                                             std::chrono::milliseconds(options_.start_timeout_ms)},
-                        clock_, log_, [this](MemberId dead, std::string_view) { sentinel_->on_peer_died(dead); });
+                        clock_, log_, [this](MemberId dead, std::string_view) { sentinel_->on_peer_ended(dead); });
   if (!obituaries.ok()) return obituaries.status();
   obituaries_ = std::move(obituaries).value();
   return {};
@@ -234,8 +224,11 @@ Status Session::start_engine(const View& view, const Positions& done) {
 }
 
 Status Session::leave(std::chrono::milliseconds timeout) {
+  const TimePoint deadline = clock_.now() + timeout;
+  // Who leaves takes its memory along: what it has released must not be missing elsewhere (law 4).
+  if (engine_ && !observing()) (void)engine_->wait_stable(deadline);
   sentinel_->leave();
-  const bool agreed = sentinel_->wait_finished(timeout);
+  const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
   stop();
   if (agreed) return {};
   return {StatusCode::timed_out,
