@@ -30,7 +30,7 @@ def raised(kinds, function, *arguments, **options):
     raise AssertionError(f"{function} raised nothing")
 
 
-def run_all(rank, size, *arguments):
+def run_all(size, *arguments):
     """Ends at the first that fails: ranks may not be in step any more. 0, or the exit status."""
     for function, least in _checks:
         if size < least:
@@ -38,7 +38,7 @@ def run_all(rank, size, *arguments):
         try:
             function(*arguments)
         except BaseException:
-            print(f"rank {rank}: failed {function.__name__}\n{traceback.format_exc()}", flush=True)
+            print(f"failed {function.__name__}\n{traceback.format_exc()}", flush=True)
             return 1
-        print(f"rank {rank}: ok {function.__name__}", flush=True)
+        print(f"ok {function.__name__}", flush=True)
     return 0

@@ -311,7 +311,7 @@ def a_process_can_have_more_than_one(comm):
 
 def main():
     comm = hora.Communicator.init()
-    status = run_all(comm.rank, comm.size, comm)
+    status = run_all(comm.size, comm)
     if status == 0:
         comm.shutdown()
     return status

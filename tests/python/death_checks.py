@@ -47,7 +47,7 @@ def an_average_is_over_those_that_are_left():
 
 def main():
     hvd.init()
-    return run_all(hvd.rank(), hvd.size())
+    return run_all(hvd.size())
 
 
 if __name__ == "__main__":

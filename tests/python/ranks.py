@@ -8,15 +8,15 @@ import subprocess
 
 import environment
 
-SAID = re.compile(r"^rank (\d+): (\w+) (\w+)$", re.M)
+SAID = re.compile(r"^\[(\d+)\] (ok|failed) (\w+)$", re.M)
 
 
 class Job:
     """The end of `hora run -np SIZE python PROGRAM`."""
 
     def __init__(self, program, size, survivors, seconds=240):
-        command = [environment.BIN / "hora", "run", "-np", size, "--min-np", survivors, "--no-tags",
-                   environment.BIN / "python", environment.HERE / program]
+        command = [environment.BIN / "hora", "run", "-np", size, "--min-np", survivors, environment.BIN / "python",
+                   environment.HERE / program]
         try:
             done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   text=True, timeout=seconds)
