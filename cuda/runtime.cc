@@ -41,26 +41,35 @@ Result<std::shared_ptr<const Runtime>> find_runtime() {
   return std::shared_ptr<const Runtime>(std::move(runtime));
 }
 
-std::vector<std::pair<std::string, std::string>> describe() {
-  std::vector<std::pair<std::string, std::string>> lines;
+std::vector<Finding> describe() {
+  constexpr const char* kTensors = "tensors on GPUs";
+  std::vector<Finding> findings;
   const auto driver = find_driver();
   if (driver.ok()) {
     int version = 0;
     driver.value().driver.driver_version(&version);
-    lines.emplace_back("CUDA driver",
-                       fmt::format("{} (CUDA {}.{})", driver.value().path, version / 1000, version % 1000 / 10));
-    lines.emplace_back("CUDA devices", describe_devices(driver.value().driver));
+    const std::string found = fmt::format("{} (CUDA {}.{})", driver.value().path, version / 1000, version % 1000 / 10);
+    findings.push_back({"CUDA driver", found, "", ""});
+    findings.push_back({"CUDA devices", describe_devices(driver.value().driver), "", ""});
   } else {
-    lines.emplace_back("CUDA driver", fmt::format("none: {}", driver.status().message()));
+    findings.push_back({"CUDA driver", fmt::format("not loaded: {}", driver.status().message()), kTensors,
+                        "install NVIDIA's driver (Debian: apt install nvidia-driver)"});
   }
   const auto image = kernel_image();
-  lines.emplace_back("CUDA kernels", image.empty() ? std::string(kNoKernels)
-                                                   : fmt::format("{} KiB, in the library", image.size() / 1024));
+  if (image.empty())
+    findings.push_back(
+        {"CUDA kernels", "none: hora was built without nvcc", kTensors, "build hora where the CUDA toolkit is"});
+  else
+    findings.push_back({"CUDA kernels", fmt::format("{} KiB, in the library", image.size() / 1024), "", ""});
   const auto nccl = find_nccl();
-  lines.emplace_back("NCCL",
-                     nccl.ok() ? fmt::format("{} ({})", nccl_version_text(nccl.value().version), nccl.value().path)
-                               : fmt::format("none: {}; pip install nvidia-nccl-cu13 has it", nccl.status().message()));
-  return lines;
+  if (nccl.ok())
+    findings.push_back(
+        {"NCCL", fmt::format("{} ({})", nccl.value().path, nccl_version_text(nccl.value().version)), "", ""});
+  else
+    findings.push_back({"NCCL", fmt::format("not loaded: {}", nccl.status().message()), "the fast path between GPUs",
+                        "pip install nvidia-nccl-cu13, and its folder in LD_LIBRARY_PATH (Debian: apt install "
+                        "libnccl2)"});
+  return findings;
 }
 
 }  // namespace hora::cuda

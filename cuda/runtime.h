@@ -6,7 +6,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "cuda/driver.h"
@@ -26,7 +25,13 @@ struct Runtime {
 // The driver, the kernels and NCCL of this process. unsupported, with the reason, where device memory cannot be used.
 Result<std::shared_ptr<const Runtime>> find_runtime();
 
-// For `hora doctor`: subject and finding, one pair for each of driver, devices, kernels and NCCL.
-std::vector<std::pair<std::string, std::string>> describe();
+// For `hora doctor`: of driver, devices, kernels and NCCL what was found, or why not.
+struct Finding {
+  std::string subject;
+  std::string text;
+  std::string without;  // what does not go as it is; empty: it is there
+  std::string mend;     // what to do about that
+};
+std::vector<Finding> describe();
 
 }  // namespace hora::cuda

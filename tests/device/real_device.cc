@@ -48,7 +48,8 @@ int main_of_test() {
   if (!found.ok()) {
     report.skip("no GPU that hora can use: " + std::string(found.status().message()));
   } else {
-    for (const auto& [subject, finding] : cuda::describe()) std::printf("%s: %s\n", subject.c_str(), finding.c_str());
+    for (const cuda::Finding& found_here : cuda::describe())
+      std::printf("%s: %s\n", found_here.subject.c_str(), found_here.text.c_str());
     cuda::Runtime without = *found.value();
     without.nccl.reset();
     without.nccl_absence = "this test leaves it out";

@@ -33,9 +33,10 @@ TEST_CASE("a_library_of_the_process_is_shared_and_its_missing_symbols_are_named"
 
 TEST_CASE("what_is_found_of_cuda_is_described") {
   std::string subjects;
-  for (const auto& [subject, finding] : describe()) {
-    CHECK_FALSE(finding.empty());
-    subjects += subject + ";";
+  for (const Finding& finding : describe()) {
+    CHECK_FALSE(finding.text.empty());
+    CHECK(finding.without.empty() == finding.mend.empty());
+    subjects += finding.subject + ";";
   }
   for (const char* subject : {"CUDA driver;", "CUDA kernels;", "NCCL;"})
     CHECK(subjects.find(subject) != std::string::npos);
