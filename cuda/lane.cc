@@ -90,6 +90,12 @@ Status Lane::order(Request& request, StreamHandle stream) {
   // The event first: it tells the device's scheduler of the order, and on the fast path the word has then been set.
   HORA_DRIVER_TRY(driver, stream_wait_event, stream, request.copied_, 0);
   HORA_DRIVER_TRY(driver, stream_wait_value, stream, request.word_, request.word_ended_, kWaitValueAtLeast);
+  EventHandle& passed = passed_[stream];
+  if (passed == nullptr) {
+    HORA_DRIVER_TRY(driver, event_create, &passed, kEventWithoutTiming);
+    all_ready_events_.push_back(passed);
+  }
+  HORA_DRIVER_TRY(driver, event_record, passed, stream);
   return {};
 }
 
@@ -262,9 +268,9 @@ void Lane::give_up() {
   bool left = farewell.ok();
   while (left && clock_.now() < deadline) {
     notice_decisions();
-    left = let_streams_go_on(farewell.value());
+    left = let_streams_go_on(farewell.value()) || !streams_have_passed();
     const MutexLock lock(mutex_);
-    if (left && !rang_) rung_.wait_for(mutex_, kLongestNap / 10);
+    if (left && !rang_) rung_.wait_for(mutex_, kLongestNap / 100);
     rang_ = false;
   }
   if (farewell.ok() && !left) (void)runtime_->driver.stream_synchronize(farewell.value());
@@ -280,6 +286,11 @@ void Lane::give_up() {
   builder_.reset();  // an abort may wait for what is on the stream, and that for the abort
   (void)runtime_->driver.stream_synchronize(stream_);
   (void)runtime_->driver.stream_synchronize(notices_);
+}
+
+bool Lane::streams_have_passed() {
+  const MutexLock lock(mutex_);
+  return std::ranges::none_of(passed_, [this](const auto& of) { return state_of(of.second) == kDriverNotReady; });
 }
 
 // Sets the word of whatever is not going to be decided any more. True while something is on its way.

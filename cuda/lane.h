@@ -145,6 +145,7 @@ class Lane final : public PlaneWatcher {
   void finish(Batch& batch);
   void give_up();
   bool let_streams_go_on(StreamHandle stream);
+  bool streams_have_passed();
 
   // lane_agreement.cc: from requests to batches
   void agree(Request& request);
@@ -213,6 +214,8 @@ class Lane final : public PlaneWatcher {
   std::vector<View> entered_ GUARDED_BY(mutex_);
   std::vector<EventHandle> ready_events_ GUARDED_BY(mutex_);  // free ones
   std::vector<EventHandle> all_ready_events_ GUARDED_BY(mutex_);
+  // Of each stream that was made to wait for a word, when it has passed the last one: words must live until then.
+  std::map<StreamHandle, EventHandle> passed_ GUARDED_BY(mutex_);
   std::size_t unfinished_ GUARDED_BY(mutex_) = 0;
   std::vector<Message> told_ GUARDED_BY(mutex_);
   std::uint64_t flushes_ GUARDED_BY(mutex_) = 0;  // asked for
