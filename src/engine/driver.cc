@@ -36,20 +36,23 @@ Engine::~Engine() = default;
 
 void Engine::begin_ordered() {
   if (fenced_.load(std::memory_order_acquire)) return ordered_work_.finish(fence_cause_, {});
+  std::uint64_t& number = sequence(Channel::ordered);
+  if (!broken_sequences_.empty()) {
+    // Before anything else: where it was called in time it took its number.
+    if (const auto broken = broken_sequences_.find(number + 1); broken != broken_sequences_.end()) {
+      ++number;
+      ordered_work_.finish(broken->second, {view_.epoch, 0});
+      broken_sequences_.erase(broken);
+      return;
+    }
+  }
   if (view_.epoch != view().epoch) {
     // All members see the same view at this call (see install()), so all refuse it, or none; it then takes no number.
     if (Status bound = bind(ordered_work_); !bound.ok())
       return ordered_work_.finish(std::move(bound), {view_.epoch, 0});
   }
   Execution& ordered = execution(Channel::ordered);
-  const std::uint64_t number = ++sequence(Channel::ordered);
-  if (!broken_sequences_.empty()) {
-    if (const auto broken = broken_sequences_.find(number); broken != broken_sequences_.end()) {
-      ordered_work_.finish(broken->second, {view_.epoch, 0});
-      broken_sequences_.erase(broken);
-      return;
-    }
-  }
+  ++number;
   ordered.extents[0] = ordered_work_.extent;
   ordered.operation = {Channel::ordered, number, ordered_work_.signature, ordered.extents};
   ordered.active = true;
@@ -118,6 +121,10 @@ void Engine::end_execution(Channel channel, Step how) {
   if (ended.from_negotiator) negotiator_->finish_execution();
   for (Work* work : ended.works) finish(work, status, outcome);
   ended.works.clear();
+  if (ended.following.empty()) return;
+  ended.works.swap(ended.following);
+  ended.from_negotiator = false;
+  start_group(ended.following_signature);
 }
 
 // The end of a negotiated work: its caller may reuse it as soon as it sees the end.

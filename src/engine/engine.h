@@ -115,6 +115,8 @@ class Engine final : public Front {
     bool expired = false;
     bool from_negotiator = false;
     std::optional<Epoch> committed_in;  // it ended in this view at other members, and its result is still to come
+    std::vector<Work*> following;       // of the operation after it, which other members have begun
+    Signature following_signature;
   };
 
   Execution& execution(Channel channel) noexcept { return executions_[static_cast<std::size_t>(channel)]; }
@@ -173,6 +175,7 @@ class Engine final : public Front {
   void break_operation(Channel channel, const ChannelVerdict& verdict, const std::vector<std::string>& group,
                        StatusCode code);
   void restart_group(std::uint64_t committed, const std::vector<std::string>& group);
+  [[nodiscard]] Work* pending_work(std::string_view name) const;
   void renegotiate();
   void thaw() noexcept;
 

@@ -189,6 +189,7 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
   transport_.install(next, verdict->channels);
   HORA_FAILPOINT("recovery.transport_installed");
+  execution(Channel::negotiated).following.clear();  // its fate is in this verdict
   // A committed operation was released in the old view elsewhere, so it ends in the old view here too: the view that
   // callers see changes at the same operation on every member.
   for (const Channel channel : kChannels) {
@@ -207,6 +208,7 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
     for (negotiation::Round round = 0; round < left.submissions; ++round) broken_names_.emplace(left.name, left.status);
   if (negotiator_->has_actions()) apply_negotiation_actions();
   view_ = next;
+  execution(Channel::negotiated).from_negotiator = false;  // the one of the new view knows nothing of it
   for (const Channel channel : kChannels) {
     const auto index = static_cast<std::size_t>(channel);
     execution(channel).expired = false;  // what expired too late for this verdict asks for another one
@@ -229,58 +231,68 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   return {};
 }
 
-// The operation after the committed ones ends in the same error everywhere, also where it was not called yet.
+// The operation after the committed ones ends in the same error everywhere, also where it was not called yet, or where
+// the one before it still waits for its result.
 void Engine::break_operation(Channel channel, const ChannelVerdict& verdict, const std::vector<std::string>& group,
                              StatusCode code) {
   const std::uint64_t number = verdict.committed + 1;
   const Status status(code, verdict.cause);
   const Outcome nothing{view_.epoch, 0};
   Execution& broken = execution(channel);
-  const bool was_active = broken.active;
-  broken.active = false;
-  broken.expired = false;
-  broken.waiting_since.reset();
+  const bool begun = broken.active && broken.operation.sequence == number;
+  if (begun) {
+    broken.active = false;
+    broken.waiting_since.reset();
+  }
   if (channel == Channel::ordered) {
-    if (was_active)
+    if (begun)
       ordered_work_.finish(status, nothing);
     else
       broken_sequences_.emplace(number, status);
     return;
   }
+  if (begun) broken.works.clear();
   sequence(channel) = number;
-  broken.works.clear();
   for (const std::string& name : group) {
-    const auto work =
-        std::find_if(negotiated_.begin(), negotiated_.end(), [&](const Work* w) { return w->name == name; });
-    if (work != negotiated_.end())
-      finish(*work, status, nothing);
+    if (Work* work = pending_work(name))
+      finish(work, status, nothing);
     else
       broken_names_.emplace(name, status);
   }
 }
 
 // The group that a survivor was executing is executed by all of them, first thing in the new view: it was ready
-// everywhere, so everybody has its tensors. What else the old log held binds nobody.
+// everywhere, so everybody has its tensors. Who still waits for the result of the operation before begins it then. What
+// else the old log held binds nobody.
 void Engine::restart_group(std::uint64_t committed, const std::vector<std::string>& group) {
   Execution& restarted = execution(Channel::negotiated);
-  restarted.from_negotiator = false;
-  if (restarted.active || group.empty()) return;
+  if (group.empty() || (restarted.active && restarted.operation.sequence > committed)) return;
   sequence(Channel::negotiated) = committed;
-  restarted.works.clear();
+  std::vector<Work*> works;
   Signature signature;
   for (const std::string& name : group) {
-    const auto work =
-        std::find_if(negotiated_.begin(), negotiated_.end(), [&](const Work* w) { return w->name == name; });
-    if (work == negotiated_.end()) {
+    Work* work = pending_work(name);
+    if (work == nullptr) {
       log_(LogLevel::error, "recovery", "tensor '{}' was ready everywhere but is not pending here", name);
       continue;
     }
-    restarted.works.push_back(*work);
-    const std::uint64_t count = signature.count + (*work)->signature.count;
-    signature = (*work)->signature;
+    works.push_back(work);
+    const std::uint64_t count = signature.count + work->signature.count;
+    signature = work->signature;
     signature.count = count;
   }
+  if (restarted.active) {
+    restarted.following = std::move(works);
+    restarted.following_signature = signature;
+    return;
+  }
+  restarted.works = std::move(works);
   start_group(signature);
+}
+
+Work* Engine::pending_work(std::string_view name) const {
+  const auto work = std::ranges::find_if(negotiated_, [&](const Work* pending) { return pending->name == name; });
+  return work == negotiated_.end() ? nullptr : *work;
 }
 
 // Begins the negotiation of the installed view with everything that is pending here.
@@ -294,7 +306,10 @@ void Engine::renegotiate() {
   const Execution& group = execution(Channel::negotiated);
   std::vector<std::pair<Work*, Status>> refused;
   for (Work* work : negotiated_) {
-    if (group.active && std::find(group.works.begin(), group.works.end(), work) != group.works.end()) continue;
+    const auto executes = [work](const std::vector<Work*>& works) {
+      return std::ranges::find(works, work) != works.end();
+    };
+    if (group.active && (executes(group.works) || executes(group.following))) continue;
     if (Status bound = bind(*work); !bound.ok()) {
       refused.emplace_back(work, std::move(bound));
       continue;
@@ -339,6 +354,7 @@ void Engine::fence(const Status& cause) {
   if (execution(Channel::ordered).active) ordered_work_.finish(cause, nothing);
   for (const Channel channel : kChannels) execution(channel).active = false;
   execution(Channel::negotiated).works.clear();
+  execution(Channel::negotiated).following.clear();
   while (!negotiated_.empty()) finish(negotiated_.back(), cause, nothing);
   if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
   thaw();

@@ -63,6 +63,7 @@ Sentinel::Sentinel(elastic::MembershipOptions options, const Member& self, Newco
 
 void Sentinel::run(shm::LivenessWatcher& watcher) {
   watcher_ = &watcher;
+  for (const auto& [id, peer] : peers_) watch_process(id, peer);
   accept_inbox();
   watch_members(membership_.view());
   execute_actions();
@@ -114,7 +115,7 @@ void Sentinel::request_view_change(const Status& cause) {
   post([&](Inbox& inbox) { inbox.change_requests.push_back(cause); });
 }
 
-void Sentinel::on_peer_died(MemberId member) {
+void Sentinel::on_peer_ended(MemberId member) {
   post([&](Inbox& inbox) { inbox.died.push_back(member); });
 }
 
@@ -177,12 +178,15 @@ void Sentinel::on_link(control::PeerLink link) {
   const MemberId id = link.id;
   auto peer = host_.meet(std::move(link));
   if (!peer.ok()) return log_(LogLevel::warn, "join", "cannot meet member {:x}: {}", id.value, peer.status().message());
-  if (peer->pidfd) {
-    if (const Status status = mesh_.watch(peer->pidfd.get()); !status.ok())
-      log_(LogLevel::warn, "sentinel", "cannot watch the process of member {:x}: {}", id.value, status.message());
-  }
+  watch_process(id, peer.value());
   peers_[id] = std::move(peer).value();
   if (newcomer_ != nullptr) newcomer_->on_linked(id);
+}
+
+void Sentinel::watch_process(MemberId id, const LocalPeer& peer) {
+  if (!peer.pidfd) return;
+  if (const Status status = mesh_.watch(peer.pidfd.get()); !status.ok())
+    log_(LogLevel::warn, "sentinel", "cannot watch the process of member {:x}: {}", id.value, status.message());
 }
 
 void Sentinel::on_stream(MemberId from, UniqueFd socket) {

@@ -87,7 +87,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   // case.
   void admit(MemberId newcomer, Epoch epoch);
   void request_view_change(const Status& cause) override;  // thread safe
-  void on_peer_died(MemberId member) override;             // on the watcher's thread
+  void on_peer_ended(MemberId member) override;            // on the watcher's thread
   void on_self_marked() override;                          // on the watcher's thread
 
  private:
@@ -110,6 +110,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   template <typename Change>
   void post(Change&& change);
   void accept_inbox();
+  void watch_process(MemberId id, const LocalPeer& peer);
   void welcome(MemberId newcomer);
   void carry_out_admission(MemberId newcomer, Epoch epoch);
   void certain_death(MemberId member);

@@ -180,7 +180,7 @@ Status Session::start_sentinel(const AgreedConfig& config) {
   auto obituaries =
       Obituaries::start(store::ClientConfig{options_.store, options_.job, options_.secret,
                                             std::chrono::milliseconds(options_.start_timeout_ms)},
-                        clock_, log_, [this](MemberId dead, std::string_view) { sentinel_->on_peer_died(dead); });
+                        clock_, log_, [this](MemberId dead, std::string_view) { sentinel_->on_peer_ended(dead); });
   if (!obituaries.ok()) return obituaries.status();
   obituaries_ = std::move(obituaries).value();
   return {};

@@ -49,8 +49,8 @@ class Worker {
         records_(arguments["--records"] + "." + process_),
         ready_(::open(arguments["--ready"].c_str(), O_WRONLY | O_CLOEXEC)),
         size_whole_(std::stoi(arguments["--size"])),
-        deadline_(Clock::now() + seconds(arguments["--seconds"])),
-        deadline_last_(deadline_ + seconds(arguments["--patience"])),
+        work_(seconds(arguments["--seconds"])),
+        patience_(seconds(arguments["--patience"])),
         pause_ms_(std::stoi(arguments["--pause-ms"])),
         ordered_(std::stoul(arguments["--bytes"]) / sizeof(double)),
         named_(3, std::vector<double>(ordered_.size() / 4 + 1)),
@@ -66,6 +66,7 @@ class Worker {
     comm_.step();
     bool observing = comm_.observing();
     check_ballast();
+    deadline_ = Clock::now() + work_;  // from when the state is there, however large it is
     announce("running");
     while (progress_.last == 0) {
       const std::uint64_t first_ns = one_step();
@@ -122,7 +123,7 @@ class Worker {
       take(named_[i], outcome);
     }
     const Clock::time_point now = Clock::now();
-    std::int32_t vote[2] = {now > deadline_ ? 1 : 0, now > deadline_last_ ? 1 : 0};
+    std::int32_t vote[2] = {now > deadline_ ? 1 : 0, now > deadline_ + patience_ ? 1 : 0};
     outcome_ = comm_.allreduce(std::span<std::int32_t>(vote), hora::ReduceOp::max);
     progress_.last = vote[1] != 0 || (vote[0] != 0 && outcome_.contributors == size_whole_) ? 1 : 0;
     ++progress_.step;
@@ -153,7 +154,8 @@ class Worker {
   hora::test::Records records_;
   const int ready_;
   const int size_whole_;
-  const Clock::time_point deadline_, deadline_last_;
+  const Clock::duration work_, patience_;
+  Clock::time_point deadline_;
   const int pause_ms_;
   std::vector<double> ordered_;
   std::vector<std::vector<double>> named_;

@@ -47,7 +47,7 @@ class Records {
   [[nodiscard]] bool full() const { return used_ + 16 >= kCount; }
 
  private:
-  static constexpr std::size_t kCount = 1 << 17;
+  static constexpr std::size_t kCount = 1 << 19;
   Record* records_ = nullptr;
   std::size_t used_ = 0;
 };

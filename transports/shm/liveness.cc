@@ -19,12 +19,8 @@ const std::atomic<std::uint32_t>& liveness_word(const Segment& segment) noexcept
   return reinterpret_cast<const std::atomic<std::uint32_t>&>(segment.lines().liveness);
 }
 
-enum class Life : std::uint8_t { alive, died, left };
-
-Life life_of(const Segment& segment, std::uint32_t word) noexcept {
-  if ((word & FUTEX_OWNER_DIED) != 0) return Life::died;
-  if (segment.lines().left.value.load(std::memory_order_acquire) != 0) return Life::left;
-  return Life::alive;
+bool has_ended(const Segment& segment, std::uint32_t word) noexcept {
+  return (word & FUTEX_OWNER_DIED) != 0 || segment.lines().left.value.load(std::memory_order_acquire) != 0;
 }
 
 }  // namespace
@@ -95,7 +91,7 @@ void LivenessWatcher::run() {
 
 void LivenessWatcher::watch() {
   std::vector<std::shared_ptr<const Segment>> watched;
-  std::vector<const Segment*> ended;  // died or left, among `watched`
+  std::vector<const Segment*> ended;  // among `watched`
   std::uint32_t adopted = changed_.load() - 1;
   bool self_marked = false;
   while (true) {
@@ -121,14 +117,13 @@ void LivenessWatcher::watch() {
     for (const auto& peer : watched) {
       if (std::find(ended.begin(), ended.end(), peer.get()) != ended.end()) continue;
       const std::uint32_t word = liveness_word(*peer).load();
-      const Life life = life_of(*peer, word);
-      if (life == Life::alive) {
+      if (!has_ended(*peer, word)) {
         complete = list.add(liveness_word(*peer), word, FutexScope::shared) && complete;
         continue;
       }
       ended.push_back(peer.get());
       futex_wake_all(liveness_word(*peer), FutexScope::shared);
-      if (life == Life::died) handler_.on_peer_died(peer->member());
+      handler_.on_peer_ended(peer->member());
     }
     // More peers than one call can wait for: the rest are looked at every now and then.
     list.wait(complete ? std::chrono::hours(1) : kFallbackNap);

@@ -23,10 +23,10 @@ namespace hora::shm {
 class LivenessHandler {
  public:
   virtual ~LivenessHandler() = default;
-  // The word of `member` is marked: it decides nothing more, though its last writes may still land. Once for each
-  // segment, unless it is removed and named again. On the watcher's thread, which holds the own word: no user code, no
-  // waiting.
-  virtual void on_peer_died(MemberId member) = 0;
+  // The word of `member` is marked, or was given up by the end of its watcher: it decides nothing more, though its last
+  // writes may still land. Once for each segment, unless it is removed and named again. On the watcher's thread, which
+  // holds the own word: no user code, no waiting.
+  virtual void on_peer_ended(MemberId member) = 0;
   // The own word is marked: peers take this process for dead, and it must fence itself.
   virtual void on_self_marked() = 0;
 };
@@ -35,7 +35,8 @@ class LivenessWatcher {
  public:
   // Returns once the own word is held. `own` and `handler` must outlive the watcher.
   static Result<std::unique_ptr<LivenessWatcher>> start(Segment& own, LivenessHandler& handler);
-  // Leaves: peers see a clean end, not a death. Waits for a running handler call only.
+  // Gives the own word up, which tells peers that this member has ended. So whatever decides for it must have ended
+  // before. Waits for a running handler call only.
   ~LivenessWatcher();
   LivenessWatcher(const LivenessWatcher&) = delete;
   LivenessWatcher& operator=(const LivenessWatcher&) = delete;

@@ -59,7 +59,7 @@ class JobOfThreads {
   // + 1, ... They start after the founders have met. The sessions end together.
   void run(const std::function<void(engine::Session&, int rank)>& body,
            const std::function<void(Options&)>& adjust = {}, int newcomers = 0) {
-    std::vector<std::unique_ptr<engine::Session>> sessions(static_cast<std::size_t>(size_ + newcomers));
+    sessions_.resize(static_cast<std::size_t>(size_ + newcomers));
     std::vector<std::thread> threads;
     for (int rank = 0; rank < size_ + newcomers; ++rank) {
       threads.emplace_back([&, rank] {
@@ -69,12 +69,17 @@ class JobOfThreads {
         if (adjust) adjust(mine);
         auto session = engine::Session::start(mine, &segments_);
         if (!session.ok()) throw Error(session.status());
-        sessions[static_cast<std::size_t>(rank)] = std::move(session).value();
-        body(*sessions[static_cast<std::size_t>(rank)], rank);
+        auto& kept = sessions_[static_cast<std::size_t>(rank)];
+        kept = std::move(session).value();
+        body(*kept, rank);
       });
     }
     for (std::thread& thread : threads) thread.join();
+    sessions_.clear();
   }
+
+  // By the body of `rank`: its session ends now, without leaving. Others still share its memory.
+  void drop(int rank) { sessions_[static_cast<std::size_t>(rank)].reset(); }
 
  private:
   const int size_;
@@ -83,6 +88,7 @@ class JobOfThreads {
   std::string job_;
   std::unique_ptr<store::StoreServer> server_;
   SharedSegments segments_;
+  std::vector<std::unique_ptr<engine::Session>> sessions_;
 };
 
 }  // namespace hora::test

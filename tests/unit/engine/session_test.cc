@@ -131,6 +131,54 @@ TEST_CASE("the_others_go_on_when_one_leaves") {
   REQUIRE(check.wrong == 0);
 }
 
+TEST_CASE("a_session_that_ends_without_leaving_is_a_death_that_others_see_at_once") {
+  const int size = GENERATE(2, 3);
+  Checks check;
+  test::JobOfThreads job(size);
+  job.run([&](engine::Session& session, int rank) {
+    std::vector<float> data(100, share(rank));
+    session.engine().run_ordered(sum_of(100), in_place(data));
+    if (rank == size - 1) return job.drop(rank);
+    std::vector<float> next(100, share(rank));
+    const Outcome outcome = session.engine().run_ordered(sum_of(100), in_place(next));
+    check.that(outcome.contributors == size - 1 && outcome.epoch.value == 2);
+    check.that(next[0] == share(size - 1) - 1);
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
+TEST_CASE("a_broken_call_counts_on_members_that_make_it_after_the_view_change_too") {
+  for (int round = 0; round < 10; ++round) {
+    Checks check;
+    test::JobOfThreads job(3);
+    std::atomic<bool> broken{false};
+    job.run([&](engine::Session& session, int rank) {
+      engine::Engine& engine = session.engine();
+      std::vector<float> data(100, share(rank));
+      engine.run_ordered(sum_of(100), in_place(data));
+      if (rank == 2) return job.drop(rank);
+      while (rank == 0 && !broken) std::this_thread::yield();
+      std::vector<float> part(10, share(rank));
+      std::vector<float> gathered(30);
+      const Signature gather{Collective::allgather, DataType::float32, ReduceOp::sum, Rank{0}, part.size()};
+      const Extent extent{reinterpret_cast<const std::byte*>(part.data()),
+                          reinterpret_cast<std::byte*>(gathered.data()), part.size() * sizeof(float)};
+      try {
+        engine.run_ordered(gather, extent);
+        check.that(false);
+      } catch (const Error& error) {
+        check.that(error.code() == StatusCode::peer_failed);
+      }
+      broken = true;
+      const Outcome outcome = engine.run_ordered(sum_of(10), in_place(part));
+      check.that(outcome.contributors == 2 && part[0] == 3.0f);
+      check.that(session.leave(std::chrono::seconds(20)).ok());
+    });
+    REQUIRE(check.wrong == 0);
+  }
+}
+
 TEST_CASE("a_wait_with_a_timeout_leaves_the_operation_as_it_is") {
   Checks check;
   test::JobOfThreads job(2);
