@@ -3,6 +3,7 @@ set(HORA_PUBLIC_HEADERS
   ${PROJECT_SOURCE_DIR}/include/hora/export.hpp
   ${PROJECT_SOURCE_DIR}/include/hora/hora.hpp
   ${PROJECT_SOURCE_DIR}/include/hora/options.hpp
+  ${PROJECT_SOURCE_DIR}/include/hora/rendezvous.hpp
   ${PROJECT_SOURCE_DIR}/include/hora/sampler.hpp
   ${PROJECT_SOURCE_DIR}/include/hora/status.hpp
   ${PROJECT_SOURCE_DIR}/include/hora/types.hpp

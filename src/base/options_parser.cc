@@ -51,14 +51,6 @@ class Fields {
   const Environment& environment_;
 };
 
-// The name becomes part of socket names, whose length is limited.
-Status check_job(const std::string& job) {
-  const bool plain = std::all_of(
-      job.begin(), job.end(), [](unsigned char c) { return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-'; });
-  if (plain && job.size() <= 64) return {};
-  return invalid(fmt::format("HORA_JOB: '{}' is not 1 to 64 letters, digits, '.', '_' and '-'", job));
-}
-
 Status read_identity(const Environment& environment, Options& options) {
   const Fields fields(environment);
   HORA_TRY(fields.number("HORA_SIZE", options.size, 1, kRanksMost));
@@ -67,7 +59,7 @@ Status read_identity(const Environment& environment, Options& options) {
   }
   HORA_TRY(fields.number("HORA_RANK", options.rank, 0, static_cast<std::uint64_t>(options.size) - 1));
   fields.text("HORA_JOB", options.job);
-  HORA_TRY(check_job(options.job));
+  HORA_TRY(check_job_name(options.job));
   fields.text("HORA_STORE", options.store);
   fields.text("HORA_SECRET", options.secret);
   if (options.size > 1 && options.store.empty()) {
@@ -127,6 +119,13 @@ Status read_transport(const Environment& environment, Options& options) {
 }
 
 }  // namespace
+
+Status check_job_name(const std::string& job) {
+  const bool plain = std::all_of(
+      job.begin(), job.end(), [](unsigned char c) { return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-'; });
+  if (plain && !job.empty() && job.size() <= 64) return {};
+  return invalid(fmt::format("HORA_JOB: '{}' is not 1 to 64 letters, digits, '.', '_' and '-'", job));
+}
 
 Result<ParsedOptions> parse_options(const Environment& environment) {
   ParsedOptions parsed;

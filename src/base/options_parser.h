@@ -18,4 +18,7 @@ struct ParsedOptions {
 // variable that this build cannot honour.
 Result<ParsedOptions> parse_options(const Environment& environment);
 
+// The name of a job becomes part of socket names, whose length is limited.
+Status check_job_name(const std::string& job);
+
 }  // namespace hora

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <pthread.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,26 +12,11 @@
 #include "base/machine.h"
 #include "elastic/store/store_client.h"
 #include "engine/bootstrap.h"
+#include "engine/signals_blocked.h"
 
 namespace hora::engine {
 
 namespace {
-
-// Signals are the application's: its threads get them, ours never do.
-class SignalsBlocked {
- public:
-  SignalsBlocked() {
-    sigset_t all;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before_);
-  }
-  ~SignalsBlocked() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  SignalsBlocked(const SignalsBlocked&) = delete;
-  SignalsBlocked& operator=(const SignalsBlocked&) = delete;
-
- private:
-  sigset_t before_;
-};
 
 template <typename Body>
 std::thread start_thread(const char* name, Body body) {

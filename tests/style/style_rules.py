@@ -13,7 +13,8 @@ FUNCTION_LINES_MOST = 80
 # The first folder or file that begins a path names its box.
 BOXES = [
     ("include/hora/hora.hpp", "facade"), ("include/hora/hora.h", "facade"),
-    ("include/hora/sampler.hpp", "facade"), ("include/hora/", "vocabulary"),
+    ("include/hora/sampler.hpp", "facade"), ("include/hora/rendezvous.hpp", "facade"),
+    ("include/hora/", "vocabulary"),
     ("src/base/", "base"), ("src/interfaces/", "interfaces"),
     ("elastic/store/", "store"), ("elastic/", "elastic"),
     ("src/negotiation/", "negotiation"), ("src/collectives/", "collectives"),
