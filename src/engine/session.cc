@@ -66,6 +66,7 @@ Session::Session(const Options& options, LogLevel level, SegmentSource* segments
 Status Session::join() {
   const auto host = this_host();
   if (!host.ok()) return host.status();
+  if (options_.transport == Transport::mpi && !options_.join) HORA_TRY(start_mpi(host.value()));
   const auto tcp_host = own_tcp_host(options_);
   if (!tcp_host.ok()) return tcp_host.status();
   auto mesh = control::Mesh::listen({id_, options_.job, options_.secret, host.value()},
@@ -83,6 +84,17 @@ Status Session::join() {
   donor_ = std::make_unique<Donor>(state_, options_.join_log_bytes, log_);
   const Member self{id_, host.value(), mesh_->address()};
   return options_.join ? follow(self) : found(self);
+}
+
+Status Session::start_mpi(std::uint64_t host) {
+  auto mpi = MpiRun::start(options_, log_);
+  if (!mpi.ok()) return mpi.status();
+  mpi_ = std::move(mpi).value();
+  if (!options_.store.empty() || options_.size == 1) return {};
+  auto hosted = mpi_->meet(host, options_);
+  if (!hosted.ok()) return hosted.status();
+  hosted_store_ = std::move(hosted).value();
+  return {};
 }
 
 Status Session::found(const Member& self) {
@@ -131,7 +143,7 @@ Status Session::create_segment(const AgreedConfig& config) {
       id_, shm::choose_layout(shm::last_level_cache_bytes(), config.chunk_bytes, config.one_shot_bytes));
   if (!own.ok()) return own.status();
   own_segment_ = std::move(own).value();
-  data_plane_ = std::make_unique<DataPlane>(id_, config, *own_segment_);
+  data_plane_ = std::make_unique<DataPlane>(id_, config, *own_segment_, mpi_ ? &mpi_->links() : nullptr);
   return {};
 }
 
@@ -144,6 +156,11 @@ Result<LocalPeer> Session::meet(control::PeerLink link) {
   }
   data_plane_->add(link.id, shared, std::move(link.data));
   return LocalPeer{std::move(link.pidfd), std::move(shared)};
+}
+
+Status Session::prepare(const View& view, bool somebody_died) {
+  if (somebody_died && mpi_) mpi_->abandon();
+  return data_plane_->prepare(view);
 }
 
 elastic::MembershipOptions Session::membership_options() const {
@@ -199,9 +216,11 @@ Status Session::start_engine(const View& view, const Positions& done) {
 }
 
 Status Session::leave(std::chrono::milliseconds timeout) {
+  const TimePoint deadline = clock_.now() + timeout;
   sentinel_->leave();
   const bool agreed = sentinel_->wait_finished(timeout);
   stop();
+  if (agreed && mpi_) mpi_->finish(std::max(deadline - clock_.now(), Duration(0)));
   if (agreed) return {};
   return {StatusCode::timed_out,
           fmt::format("the other ranks did not confirm the departure within {} ms", timeout.count())};

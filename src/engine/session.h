@@ -14,6 +14,8 @@
 #include "engine/data_plane.h"
 #include "engine/donor.h"
 #include "engine/engine.h"
+#include "engine/hosted_store.h"
+#include "engine/mpi_run.h"
 #include "engine/newcomer.h"
 #include "engine/obituaries.h"
 #include "engine/observer.h"
@@ -64,6 +66,7 @@ class Session final : private SentinelHost {
  private:
   Session(const Options& options, LogLevel level, SegmentSource* segments);
   Status join();
+  Status start_mpi(std::uint64_t host);
   Status found(const Member& self);
   Status follow(const Member& self);
   Status create_segment(const AgreedConfig& config);
@@ -73,10 +76,10 @@ class Session final : private SentinelHost {
   elastic::MembershipOptions membership_options() const;
 
   Result<LocalPeer> meet(control::PeerLink link) override;
-  Status prepare(const View& view) override { return data_plane_->prepare(view); }
+  Status prepare(const View& view, bool somebody_died) override;
   Result<Engine*> enter(const View& view, const Positions& done) override;
 
-  const Options options_;
+  Options options_;
   const int process_;  // a forked child must not take its parent's session down
   SegmentSource own_segments_;
   SegmentSource& segments_;
@@ -84,7 +87,9 @@ class Session final : private SentinelHost {
   SystemClock clock_;
   MemberId id_;
   StateRegistry state_;
-  std::uint64_t step_ = 0;  // boundaries crossed
+  std::uint64_t step_ = 0;       // boundaries crossed
+  std::unique_ptr<MpiRun> mpi_;  // of a founder, where the transport is mpi
+  std::unique_ptr<HostedStore> hosted_store_;
   std::unique_ptr<Store> store_;
   std::unique_ptr<control::Mesh> mesh_;
   std::unique_ptr<shm::Segment> own_segment_;

@@ -15,9 +15,12 @@ FIELDS = ("epoch", "contributors", "hash", "masks", "broken", "time_ns", "step")
 
 
 class Job:
-    """One `hora run`, in a process group of its own, with a pipe in which ranks announce themselves."""
+    """One `hora run`, in a process group of its own, with a pipe in which ranks announce themselves.
 
-    def __init__(self, build, np, command, min_np=1, environment=None, run_options=(), prefix=()):
+    `launch` takes the place of `hora run` and its options.
+    """
+
+    def __init__(self, build, np, command, min_np=1, environment=None, run_options=(), prefix=(), launch=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hora-test-"))
         self.ready_path = self.folder / "ready"
         os.mkfifo(self.ready_path)
@@ -30,7 +33,8 @@ class Job:
         self.pidfds = {}  # the same, as descriptors: a signal never reaches a stranger with a pid used again
         self.said = {}  # word: founding ranks that have announced it
         self.rest = b""
-        arguments = [*prefix, str(build / "hora"), "run", "-np", str(np), "--min-np", str(min_np), *run_options]
+        launch = launch or [str(build / "hora"), "run", "-np", str(np), "--min-np", str(min_np), *run_options]
+        arguments = [*prefix, *launch]
         arguments += [str(part).replace("{folder}", str(self.folder)) for part in command]
         with open(self.output_path, "wb") as output:
             self.process = subprocess.Popen(

@@ -17,6 +17,8 @@ static_assert(std::is_trivially_copyable_v<PacketHeader> && std::endian::native 
 constexpr std::size_t kHeaderBytes = 64;
 constexpr std::size_t kPacketBytes = kHeaderBytes + kPayloadBytes;
 static_assert(sizeof(PacketHeader) <= kHeaderBytes);
+// What every MPI passes on without waiting for the receiver.
+constexpr std::size_t kShortBytes = 1024;
 
 std::size_t payload_of(const PacketHeader& header) {
   return std::min<std::uint64_t>(kPayloadBytes, header.total - header.offset);
@@ -33,108 +35,112 @@ std::span<std::byte> PacketRing::packet(std::size_t index) noexcept {
   return {memory_.get() + index * kPacketBytes, kPacketBytes};
 }
 
-Result<bool> PacketRing::is_busy(Library& library) {
-  if (!busy_[next_]) return false;
-  const auto complete = library.test(requests_[next_]);
+Result<bool> PacketRing::is_first_complete(Library& library) {
+  if (idle() || first_complete_) return !idle();
+  const auto complete = library.test(requests_[first_]);
   if (!complete.ok()) return complete.status();
-  busy_[next_] = !complete.value();
-  return busy_[next_];
+  first_complete_ = complete.value();
+  return first_complete_;
 }
 
-Result<bool> PacketRing::is_any_busy(Library& library) {
-  for (std::size_t i = 0; i < kPackets; ++i, advance())
-    if (const auto busy = is_busy(library); !busy.ok() || busy.value()) return busy;
-  return false;
+void PacketRing::remove_first() noexcept {
+  first_ = (first_ + 1) % kPackets;
+  --count_;
+  first_complete_ = false;
 }
 
-bool Outgoing::is_full() {
-  const auto busy = ring_.is_busy(library_);
-  if (!busy.ok()) status_ = busy.status();
-  return !busy.ok() || busy.value();
+// Forgets the packets that have left.
+void Outgoing::reap() {
+  while (status_.ok()) {
+    const auto complete = ring_.is_first_complete(library_);
+    if (!complete.ok()) status_ = complete.status();
+    if (!complete.ok() || !complete.value()) return;
+    ring_.remove_first();
+  }
 }
 
 // False when there is no room, or an error.
 bool Outgoing::post(const PacketHeader& header, std::span<const std::byte> payload) {
-  if (!status_.ok()) return false;
   if (!ring_.allocated()) ring_.allocate();
-  if (is_full()) return false;
-  const auto packet = ring_.packet();
+  if (ring_.full()) reap();
+  if (!status_.ok() || ring_.full()) return false;
+  const auto packet = ring_.next();
   std::memcpy(packet.data(), &header, sizeof(header));
   if (!payload.empty()) std::memcpy(packet.data() + kHeaderBytes, payload.data(), payload.size());
-  status_ = library_.send(peer_, lane_, packet.first(kHeaderBytes + payload.size()), ring_.request());
+  const auto mode = header.total <= kShortBytes ? Library::Mode::at_once : Library::Mode::when_received;
+  status_ = library_.send(peer_, lane_, packet.first(kHeaderBytes + payload.size()), mode, ring_.next_request());
   if (!status_.ok()) return false;
-  ring_.set_busy();
-  ring_.advance();
+  ring_.add();
   return true;
 }
 
 Result<bool> Outgoing::send(const Tag& tag, std::span<const std::byte> data, std::uint64_t& moves) {
   if (active_ && tag_ != tag && !is_past(tag_, tag)) return false;
-  if (!active_ || tag_ != tag) sent_ = 0;
+  if (!active_ || tag_ != tag) cut_ = 0, all_cut_ = false;
   active_ = true;
   tag_ = tag;
-  do {
-    const PacketHeader header{tag, data.size(), sent_, false};
+  while (!all_cut_) {
+    const PacketHeader header{tag, data.size(), cut_, false};
     const std::size_t bytes = payload_of(header);
-    if (!post(header, data.subspan(sent_, bytes))) {
-      if (!status_.ok()) return status_;
-      return false;
-    }
-    sent_ += bytes;
+    if (!post(header, data.subspan(cut_, bytes))) break;
+    cut_ += bytes;
+    all_cut_ = cut_ == data.size();
     ++moves;
-  } while (sent_ < data.size());
-  active_ = false;
-  return true;
+  }
+  reap();
+  if (!status_.ok()) return status_;
+  active_ = !all_cut_ || !ring_.idle();
+  if (!active_) ++moves;  // the next one may begin
+  return !active_;
+}
+
+bool Outgoing::is_ready() {
+  reap();
+  return !status_.ok() || (all_cut_ ? ring_.idle() : !ring_.full());
 }
 
 bool Outgoing::close() {
-  if (!closed_) closed_ = post({{}, 0, 0, true}, {});
-  if (!closed_) return false;
-  const auto busy = ring_.is_any_busy(library_);
-  return busy.ok() && !busy.value();
+  if (!said_goodbye_) said_goodbye_ = post({{}, 0, 0, true}, {});
+  reap();
+  return said_goodbye_ && status_.ok() && ring_.idle();
 }
 
 bool Incoming::has_packet() {
-  if (!ring_.allocated()) {
-    ring_.allocate();
-    for (std::size_t i = 0; i < PacketRing::kPackets; ++i)
-      if (!post()) return false;
-  }
-  const auto busy = ring_.is_busy(library_);
-  if (!busy.ok()) status_ = busy.status();
-  return busy.ok() && !busy.value();
+  if (!ring_.allocated()) ring_.allocate();
+  while (status_.ok() && !ring_.full()) post();
+  if (!status_.ok()) return false;
+  const auto complete = ring_.is_first_complete(library_);
+  if (!complete.ok()) status_ = complete.status();
+  return complete.ok() && complete.value();
 }
 
-// Gives the next packet to MPI.
-bool Incoming::post() {
-  status_ = library_.receive(peer_, lane_, ring_.packet(), ring_.request());
-  if (!status_.ok()) return false;
-  ring_.set_busy();
-  ring_.advance();
-  return true;
+// Gives a packet to MPI, to be filled.
+void Incoming::post() {
+  status_ = library_.receive(peer_, lane_, ring_.next(), ring_.next_request());
+  if (status_.ok()) ring_.add();
 }
 
 Result<bool> Incoming::receive(const Tag& tag, std::span<std::byte> data, std::uint64_t& moves) {
   empty_ = false;
   while (status_.ok() && has_packet()) {
     PacketHeader header;
-    std::memcpy(&header, ring_.packet().data(), sizeof(header));
+    std::memcpy(&header, ring_.first().data(), sizeof(header));
     if (header.goodbye) return false;
     if (is_past(header.tag, tag)) {
-      if (!post()) break;
+      ring_.remove_first();
       continue;
     }
     if (header.tag != tag) return false;
     if (header.offset == 0) received_ = 0;
     if (header.total != data.size() || header.offset != received_ || header.offset > header.total)
-      return Status(StatusCode::internal, fmt::format("{} bytes at {} of {} came where {} at {} were expected",
-                                                      payload_of(header), header.offset, header.total, data.size(), received_));
+      return Status(StatusCode::internal,
+                    fmt::format("{} bytes at {} of {} came where {} at {} were expected", payload_of(header),
+                                header.offset, header.total, data.size(), received_));
     const std::size_t bytes = payload_of(header);
-    if (bytes != 0) std::memcpy(data.data() + received_, ring_.packet().data() + kHeaderBytes, bytes);
+    if (bytes != 0) std::memcpy(data.data() + received_, ring_.first().data() + kHeaderBytes, bytes);
     received_ += bytes;
     ++moves;
-    // An error of this post is told when the next message is asked for.
-    (void)post();
+    ring_.remove_first();
     if (received_ == data.size()) return true;
   }
   if (!status_.ok()) return status_;
@@ -143,19 +149,17 @@ Result<bool> Incoming::receive(const Tag& tag, std::span<std::byte> data, std::u
 }
 
 bool Incoming::drain() {
-  while (!closed_ && status_.ok() && has_packet()) {
+  while (!closed_ && has_packet()) {
     PacketHeader header;
-    std::memcpy(&header, ring_.packet().data(), sizeof(header));
+    std::memcpy(&header, ring_.first().data(), sizeof(header));
     closed_ = header.goodbye;
-    if (closed_) ring_.advance();
-    else (void)post();
+    ring_.remove_first();
   }
   return closed_;
 }
 
-// The packet that said goodbye is the only one that MPI has given back.
 Status Incoming::cancel() {
-  for (std::size_t i = 1; i < PacketRing::kPackets; ++i, ring_.advance()) HORA_TRY(library_.cancel(ring_.request()));
+  for (; !ring_.idle(); ring_.remove_first()) HORA_TRY(library_.cancel(ring_.first_request()));
   return {};
 }
 

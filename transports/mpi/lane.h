@@ -27,46 +27,52 @@ struct PacketHeader {
 // Far below what an int counts, and enough that the cost of a packet is small beside its copy.
 inline constexpr std::size_t kPayloadBytes = 64 << 10;
 
-// Packets under way on one lane, in order, in memory of their own. Nothing is allocated before the first one.
+// Packets that MPI works on, in order, in memory of their own. Nothing is allocated before the first one.
 class PacketRing {
  public:
   static constexpr std::size_t kPackets = 4;
 
   void allocate();
   [[nodiscard]] bool allocated() const noexcept { return memory_ != nullptr; }
-  // The packet that comes next: the oldest one, or a free one.
-  [[nodiscard]] std::span<std::byte> packet() noexcept { return packet(next_); }
-  [[nodiscard]] hora_mpi_request& request() noexcept { return requests_[next_]; }
-  void advance() noexcept { next_ = (next_ + 1) % kPackets; }
+  [[nodiscard]] bool full() const noexcept { return count_ == kPackets; }
+  [[nodiscard]] bool idle() const noexcept { return count_ == 0; }
 
-  // MPI uses the next packet; and whether it still does, asking MPI where that is not known.
-  void set_busy() noexcept { busy_[next_] = true; }
-  Result<bool> is_busy(Library& library);
-  // The same for all of them.
-  Result<bool> is_any_busy(Library& library);
+  // The oldest one; it is MPI's until it is complete.
+  [[nodiscard]] std::span<std::byte> first() noexcept { return packet(first_); }
+  [[nodiscard]] hora_mpi_request& first_request() noexcept { return requests_[first_]; }
+  Result<bool> is_first_complete(Library& library);
+  void remove_first() noexcept;
+  // A free one, and MPI works on it from now on. Precondition: not full.
+  [[nodiscard]] std::span<std::byte> next() noexcept { return packet((first_ + count_) % kPackets); }
+  [[nodiscard]] hora_mpi_request& next_request() noexcept { return requests_[(first_ + count_) % kPackets]; }
+  void add() noexcept { ++count_; }
 
  private:
   [[nodiscard]] std::span<std::byte> packet(std::size_t index) noexcept;
 
   std::unique_ptr<std::byte[]> memory_;
   std::array<hora_mpi_request, kPackets> requests_{};
-  std::array<bool, kPackets> busy_{};
-  std::size_t next_ = 0;
+  std::size_t first_ = 0;
+  std::size_t count_ = 0;
+  bool first_complete_ = false;
 };
 
+// MPI moves bytes in calls only. A message counts as taken when MPI needs no more of them for it: its sender may not
+// call for long. A short one, which MPI passes on at once, is sent as such; of a long one every packet waits until the
+// receiver has begun to receive it, so that the receiver never has to hold more than it has asked for.
 class Outgoing {
  public:
   Outgoing(Library& library, int peer, int lane) : library_(library), peer_(peer), lane_(lane) {}
 
   // As PairTransport::try_send(). Adds to `moves` when bytes left. An error is for good.
   Result<bool> send(const Tag& tag, std::span<const std::byte> data, std::uint64_t& moves);
-  // There is room, or an error to be told.
-  [[nodiscard]] bool is_ready() { return !status_.ok() || !ring_.allocated() || !is_full(); }
-  // Abandons what was begun and says that nothing more comes. True once all packets have been received.
+  // Something that the last send() waited for has come, or an error.
+  [[nodiscard]] bool is_ready();
+  // Abandons what was begun and says that nothing more comes. True once all packets have left.
   bool close();
 
  private:
-  bool is_full();
+  void reap();
   bool post(const PacketHeader& header, std::span<const std::byte> payload);
 
   Library& library_;
@@ -74,9 +80,10 @@ class Outgoing {
   const int lane_;
   PacketRing ring_;
   Tag tag_;
-  std::size_t sent_ = 0;
-  bool active_ = false;  // the message of tag_ has begun and is not whole
-  bool closed_ = false;
+  std::size_t cut_ = 0;  // bytes of the message of tag_ that are in packets
+  bool active_ = false;  // that message has begun, and was not taken
+  bool all_cut_ = false;
+  bool said_goodbye_ = false;
   Status status_;
 };
 
@@ -92,12 +99,12 @@ class Incoming {
   [[nodiscard]] bool is_ready() { return !status_.ok() || has_packet(); }
   // Drops what comes. True once the peer has said that nothing more will.
   bool drain();
-  // After drain() on all lanes: takes back from MPI what still waits for packets.
+  // After drain(): takes back from MPI what still waits for packets.
   Status cancel();
 
  private:
   bool has_packet();
-  bool post();
+  void post();
 
   Library& library_;
   const int peer_;

@@ -40,7 +40,7 @@ Result<void*> load(const std::string& plugin) {
   }
   return Status(StatusCode::unsupported,
                 fmt::format("HORA_TRANSPORT=mpi: the MPI plugin cannot be loaded: {}; it is built where an MPI is "
-                            "installed (cmake -DHORA_MPI_COMPILER=/path/to/mpicc), and HORA_MPI_PLUGIN names another "
+                            "installed (cmake -DMPI_C_COMPILER=/path/to/mpicc), and HORA_MPI_PLUGIN names another "
                             "place than beside libhora.so",
                             said));
 }
@@ -62,26 +62,39 @@ bool is_same_kind(std::string_view built_with, std::string_view loaded) {
 Library::Library(const hora_mpi_calls& calls, std::string version)
     : calls_(calls), version_(std::move(version)), initialising_thread_(std::this_thread::get_id()) {}
 
-Result<std::unique_ptr<Library>> Library::start(const std::string& plugin, hora_mpi_thread_level level) {
+Result<std::unique_ptr<Library>> Library::open(const std::string& plugin) {
   const auto loaded = load(plugin);
   if (!loaded.ok()) return loaded.status();
   const auto entry = reinterpret_cast<hora_mpi_entry>(::dlsym(loaded.value(), HORA_MPI_ENTRY));
   if (entry == nullptr)
-    return Status(StatusCode::unsupported, fmt::format("{} is no MPI plugin of hora: it has no {}", plugin, HORA_MPI_ENTRY));
+    return Status(StatusCode::unsupported,
+                  fmt::format("HORA_MPI_PLUGIN: {} is no MPI plugin of hora: it has no {}", plugin, HORA_MPI_ENTRY));
   const hora_mpi_calls& calls = *entry();
   const std::string file = file_of(reinterpret_cast<const void*>(entry));
   if (calls.abi_version != HORA_MPI_ABI_VERSION)
-    return Status(StatusCode::unsupported, fmt::format("{} is of another version of hora (interface {}, not {}): build it again",
-                                                       file, calls.abi_version, HORA_MPI_ABI_VERSION));
+    return Status(StatusCode::unsupported,
+                  fmt::format("{} is of another version of hora (its interface is {}, not {}): build it again", file,
+                              calls.abi_version, HORA_MPI_ABI_VERSION));
   std::array<char, kTextBytes> version{};
   calls.library_version(version.data(), version.size());
   std::unique_ptr<Library> library(new Library(calls, version.data()));
   if (!is_same_kind(calls.built_with, version.data()))
     return Status(StatusCode::unsupported,
-                  fmt::format("{} was built with {}, but this process has {}: build the plugin with the mpicc of that MPI "
-                              "(cmake -DHORA_MPI_COMPILER=/path/to/mpicc)",
+                  fmt::format("{} was built with {}, but this process has {}: build the plugin with the mpicc of that "
+                              "MPI (cmake -DMPI_C_COMPILER=/path/to/mpicc)",
                               file, calls.built_with, library->description()));
-  HORA_TRY(library->initialise(level));
+  return library;
+}
+
+Result<std::string> Library::find(const std::string& plugin) {
+  const auto library = open(plugin);
+  if (!library.ok()) return library.status();
+  return library.value()->description();
+}
+
+Result<std::unique_ptr<Library>> Library::start(const std::string& plugin, hora_mpi_thread_level level) {
+  auto library = open(plugin);
+  if (library.ok()) HORA_TRY(library.value()->initialise(level));
   return library;
 }
 
@@ -130,14 +143,16 @@ Result<std::string> Library::share(const std::string& own, Duration timeout) {
     if (complete.value()) return (*memory)[1];
     if (backoff.wait()) continue;
     (void)memory.release();
-    return Status(StatusCode::timed_out,
-                  fmt::format("not all {} ranks of mpirun came to HORA_TRANSPORT=mpi in time (HORA_START_TIMEOUT_MS)", size_));
+    return Status(
+        StatusCode::timed_out,
+        fmt::format("not all {} ranks of mpirun came to HORA_TRANSPORT=mpi in time (HORA_START_TIMEOUT_MS)", size_));
   }
 }
 
-Status Library::send(int to, int tag, std::span<const std::byte> data, hora_mpi_request& request) {
-  const int code = calls_.send(links_, to, tag, data.data(), data.size(), &request);
-  return code == 0 ? Status() : error("MPI_Issend", code);
+Status Library::send(int to, int tag, std::span<const std::byte> data, Mode mode, hora_mpi_request& request) {
+  const auto send = mode == Mode::at_once ? calls_.send : calls_.send_synchronous;
+  const int code = send(links_, to, tag, data.data(), data.size(), &request);
+  return code == 0 ? Status() : error("MPI_Isend", code);
 }
 
 Status Library::receive(int from, int tag, std::span<std::byte> data, hora_mpi_request& request) {

@@ -29,6 +29,8 @@ class Library {
   // MPI is not initialised yet. Collective over the processes that mpirun started, without a deadline: that is MPI's.
   static Result<std::unique_ptr<Library>> start(const std::string& plugin,
                                                 hora_mpi_thread_level level = HORA_MPI_THREAD_MULTIPLE);
+  // What start() would load, in words, or why it could not. MPI is loaded, not started.
+  static Result<std::string> find(const std::string& plugin);
   Library(const Library&) = delete;
   Library& operator=(const Library&) = delete;
 
@@ -36,6 +38,7 @@ class Library {
   [[nodiscard]] int size() const noexcept { return size_; }
   // "Open MPI v4.1.4 (/usr/lib/.../libmpi.so.40)", for errors and reports.
   [[nodiscard]] std::string description() const;
+  [[nodiscard]] bool may_any_thread_call() const noexcept { return any_thread_; }
   [[nodiscard]] bool may_call() const noexcept {
     return any_thread_ || std::this_thread::get_id() == initialising_thread_;
   }
@@ -44,7 +47,8 @@ class Library {
   Result<std::string> share(const std::string& own, Duration timeout);
 
   // Of hora's own communicator.
-  Status send(int to, int tag, std::span<const std::byte> data, hora_mpi_request& request);
+  enum class Mode : bool { at_once, when_received };  // complete when MPI has passed it on, or when it is received
+  Status send(int to, int tag, std::span<const std::byte> data, Mode mode, hora_mpi_request& request);
   Status receive(int from, int tag, std::span<std::byte> data, hora_mpi_request& request);
   Result<bool> test(hora_mpi_request& request);
   Status cancel(hora_mpi_request& request);
@@ -54,6 +58,7 @@ class Library {
 
  private:
   Library(const hora_mpi_calls& calls, std::string version);
+  static Result<std::unique_ptr<Library>> open(const std::string& plugin);
   Status initialise(hora_mpi_thread_level level);
   [[nodiscard]] Status error(const char* what, int code) const;
 

@@ -59,7 +59,7 @@ class MpiPairs final : public PairTransport {
   std::unique_ptr<std::vector<Lane>> lanes_;  // by rank, and there by channel
   std::vector<Rank> silent_;                  // those that were complained of
   bool listening_ = false;
-  std::vector<Outgoing*> full_;    // asked since begin_sleep()
+  std::vector<Outgoing*> full_;   // asked since begin_sleep()
   std::vector<Incoming*> empty_;  // the same
   bool closed_ = false;
 };

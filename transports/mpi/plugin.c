@@ -107,14 +107,21 @@ static int share(void* links, const void* own, void* all, size_t bytes, hora_mpi
   return code;
 }
 
-static int send_packet(void* links, int to, int tag, const void* data, size_t bytes, hora_mpi_request* request) {
+static int send_standard(void* links, int to, int tag, const void* data, size_t bytes, hora_mpi_request* request) {
+  MPI_Request pending;
+  const int code = MPI_Isend(data, (int)bytes, MPI_BYTE, to, tag, of(links), &pending);
+  if (code == MPI_SUCCESS) *request = wrap(pending);
+  return code;
+}
+
+static int send_synchronous(void* links, int to, int tag, const void* data, size_t bytes, hora_mpi_request* request) {
   MPI_Request pending;
   const int code = MPI_Issend(data, (int)bytes, MPI_BYTE, to, tag, of(links), &pending);
   if (code == MPI_SUCCESS) *request = wrap(pending);
   return code;
 }
 
-static int receive_packet(void* links, int from, int tag, void* data, size_t bytes, hora_mpi_request* request) {
+static int receive_into(void* links, int from, int tag, void* data, size_t bytes, hora_mpi_request* request) {
   MPI_Request pending;
   const int code = MPI_Irecv(data, (int)bytes, MPI_BYTE, from, tag, of(links), &pending);
   if (code == MPI_SUCCESS) *request = wrap(pending);
@@ -170,8 +177,9 @@ __attribute__((visibility("default"))) const hora_mpi_calls* hora_mpi_plugin(voi
       .open = open_links,
       .close = close_links,
       .share = share,
-      .send = send_packet,
-      .receive = receive_packet,
+      .send = send_standard,
+      .send_synchronous = send_synchronous,
+      .receive = receive_into,
       .test = test,
       .cancel = cancel,
       .error_text = error_text,

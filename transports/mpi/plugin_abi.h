@@ -45,8 +45,9 @@ typedef struct hora_mpi_calls {
   int (*close)(void* links);
   // Every rank's `bytes` bytes, in rank order, into `all`. Both stay valid until the request is complete.
   int (*share)(void* links, const void* own, void* all, size_t bytes, hora_mpi_request* request);
-  // Complete when the receiver has begun to receive: what is under way is bounded by what was sent.
   int (*send)(void* links, int to, int tag, const void* data, size_t bytes, hora_mpi_request* request);
+  // Not complete before the receiver has begun to receive.
+  int (*send_synchronous)(void* links, int to, int tag, const void* data, size_t bytes, hora_mpi_request* request);
   int (*receive)(void* links, int from, int tag, void* data, size_t bytes, hora_mpi_request* request);
   int (*test)(hora_mpi_request* request, int* complete);
   int (*cancel)(hora_mpi_request* request);  // a receive; over when it returns
