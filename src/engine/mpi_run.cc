@@ -108,7 +108,7 @@ Result<std::unique_ptr<HostedStore>> MpiRun::meet(std::uint64_t host, Options& o
     if (hosted.ok()) store = std::move(hosted).value();
     told = encode(hosted.status(), store.get()).substr(0, kShareBytes);
   }
-  const auto all = share(options, told);
+  auto all = share(options, told);
   if (!all.ok()) return all.status();
   HORA_TRY(decode(std::string_view(*all).substr(0, kShareBytes), options));
   return store;

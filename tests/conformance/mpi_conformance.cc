@@ -37,7 +37,10 @@ int run(mpi::Library& library, int argc, char** argv) {
   session.configData().abortAfter = 1;
   if (const int wrong = session.applyCommandLine(argc, argv); wrong != 0) return wrong;
   // One process speaks for all; the others only of what fails.
-  if (library.rank() != 0) session.configData().reporterName = "compact";
+  if (library.rank() != 0) {
+    session.configData().reporterName = "compact";
+    session.configData().testsOrTags = {"~[elastic]"};
+  }
   return session.run();
 }
 

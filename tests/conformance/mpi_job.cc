@@ -42,7 +42,7 @@ class MpiJob final : public Job {
     const Digest digest = sha256(bytes);
     std::string own(1 + sizeof(digest), group_ ? 'x' : '-');
     std::memcpy(own.data() + 1, digest.data(), sizeof(digest));
-    const auto all = the_library->share(own, kDeadline);
+    auto all = the_library->share(own, kDeadline);
     if (!all.ok()) return false;
     for (std::size_t at = 0; at < all->size(); at += own.size())
       if (const std::string other = all->substr(at, own.size()); group_ && other[0] == 'x' && other != own)
