@@ -22,7 +22,7 @@ set_target_properties(hora PROPERTIES
 target_compile_features(hora INTERFACE cxx_std_20)
 
 install(TARGETS hora EXPORT hora_targets FILE_SET HEADERS)
-install(TARGETS hora_tool)
+install(TARGETS hora_tool EXPORT hora_targets)
 set(hora_package ${CMAKE_INSTALL_LIBDIR}/cmake/hora)
 install(EXPORT hora_targets NAMESPACE hora:: DESTINATION ${hora_package})
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/hora-config.cmake.in ${PROJECT_BINARY_DIR}/hora-config.cmake

@@ -1,15 +1,14 @@
 #include "base/machine.h"
 
-#include <hwloc.h>
 #include <sched.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
-#include <memory>
 #include <optional>
 #include <string>
 
@@ -22,11 +21,20 @@ namespace fs = std::filesystem;
 // The largest machine that Linux can be built for.
 constexpr int kCpusMost = 8192;
 
-int cpus_in_affinity_mask() {
-  std::array<cpu_set_t, kCpusMost / CPU_SETSIZE> mask{};
-  if (::sched_getaffinity(0, sizeof mask, mask.data()) != 0) {
-    return static_cast<int>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
-  }
+using CpuMask = std::array<cpu_set_t, kCpusMost / CPU_SETSIZE>;
+
+// Adds the CPUs of a process, 0: this one. One that has ended has none.
+bool add_cpus(CpuMask& mask, pid_t process) {
+  CpuMask own{};
+  if (::sched_getaffinity(process, sizeof own, own.data()) != 0) return false;
+  CPU_OR_S(sizeof mask, mask.data(), mask.data(), own.data());
+  return true;
+}
+
+int cpus_in_affinity_masks(std::span<const pid_t> others) {
+  CpuMask mask{};
+  if (!add_cpus(mask, 0)) return static_cast<int>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+  for (const pid_t other : others) add_cpus(mask, other);
   return std::max(1, CPU_COUNT_S(sizeof mask, mask.data()));
 }
 
@@ -77,25 +85,17 @@ bool lists(std::string_view controllers, std::string_view wanted) {
   return false;
 }
 
-struct TopologyDeleter {
-  void operator()(hwloc_topology* topology) const { hwloc_topology_destroy(topology); }
-};
-
-std::vector<Cache> find_caches() {
-  hwloc_topology_t raw = nullptr;
-  if (hwloc_topology_init(&raw) != 0) return {};
-  const std::unique_ptr<hwloc_topology, TopologyDeleter> topology(raw);
-  hwloc_topology_set_all_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_NONE);
-  hwloc_topology_set_cache_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_ALL);
-  if (hwloc_topology_load(raw) != 0) return {};
-  std::vector<Cache> caches;
-  for (const auto type : {HWLOC_OBJ_L1CACHE, HWLOC_OBJ_L2CACHE, HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L4CACHE}) {
-    const hwloc_obj_t object = hwloc_get_obj_by_type(raw, type, 0);
-    if (object == nullptr || object->attr->cache.size == 0) continue;
-    caches.push_back({static_cast<int>(object->attr->cache.depth), object->attr->cache.size,
-                      std::max(1, hwloc_bitmap_weight(object->cpuset))});
+// "0-3,8" has five.
+int cpus_in_list(const std::string& text) {
+  int count = 0;
+  for (const char* rest = text.c_str(); std::isdigit(static_cast<unsigned char>(*rest)) != 0;) {
+    char* end = nullptr;
+    const long first = std::strtol(rest, &end, 10);
+    const long last = *end == '-' ? std::strtol(end + 1, &end, 10) : first;
+    count += static_cast<int>(last - first + 1);
+    rest = *end == ',' ? end + 1 : end;
   }
-  return caches;
+  return count;
 }
 
 }  // namespace
@@ -122,10 +122,29 @@ int cpus_within_quota(const fs::path& root, std::string_view membership, int oth
   return least;
 }
 
+int usable_cpus_with(std::span<const pid_t> others) {
+  return cpus_within_quota("/sys/fs/cgroup", text_of("/proc/self/cgroup"), cpus_in_affinity_masks(others));
+}
+
+std::vector<Cache> caches_of_cpu(const fs::path& cpu) {
+  std::vector<Cache> caches;
+  for (int index = 0;; ++index) {
+    const fs::path folder = cpu / "cache" / ("index" + std::to_string(index));
+    const std::string type = text_of(folder / "type");
+    if (type.empty()) break;
+    const std::string size = text_of(folder / "size");  // always in K
+    const Cache cache{std::atoi(text_of(folder / "level").c_str()), std::strtoull(size.c_str(), nullptr, 10) << 10,
+                      std::max(1, cpus_in_list(text_of(folder / "shared_cpu_list")))};
+    if (type != "Instruction\n" && cache.level > 0 && cache.bytes > 0) caches.push_back(cache);
+  }
+  std::sort(caches.begin(), caches.end(), [](const Cache& a, const Cache& b) { return a.level < b.level; });
+  return caches;
+}
+
 Machine inspect_machine() {
   Machine machine;
-  machine.usable_cpus = cpus_within_quota("/sys/fs/cgroup", text_of("/proc/self/cgroup"), cpus_in_affinity_mask());
-  machine.caches = find_caches();
+  machine.usable_cpus = usable_cpus_with({});
+  machine.caches = caches_of_cpu("/sys/devices/system/cpu/cpu0");  // the same one in every run
   for (const Cache& cache : machine.caches) {
     machine.last_level_cache_bytes = std::max(machine.last_level_cache_bytes, cache.bytes);
   }

@@ -59,6 +59,9 @@ class Session final : private SentinelHost {
   [[nodiscard]] StateRegistry& state() noexcept { return state_; }
   // A step boundary; boundary.cc. Throws Error.
   void step();
+  // Among the ranks of this host when the job began, or as the launcher says.
+  [[nodiscard]] int local_rank() const noexcept { return options_.local_rank.value_or(0); }
+  [[nodiscard]] int local_size() const noexcept { return options_.local_size.value_or(1); }
   void on_view_change(std::function<void(const View& before, const View& after)> callback);
   // Departs in order. timed_out when the others did not agree within `timeout`; the departure is then a death.
   Status leave(std::chrono::milliseconds timeout);
@@ -66,12 +69,14 @@ class Session final : private SentinelHost {
  private:
   Session(const Options& options, LogLevel level, SegmentSource* segments);
   Status join();
-  Status start_mpi(std::uint64_t host);
+  Status start_mpi();
+  Status come_together();
   Status found(const Member& self);
   Status follow(const Member& self);
   Status create_segment(const AgreedConfig& config);
   Status start_sentinel(const AgreedConfig& config);
   Status start_engine(const View& view, const Positions& done);
+  void count_local_ranks(const View& view);
   void stop();
   elastic::MembershipOptions membership_options() const;
 
@@ -87,10 +92,11 @@ class Session final : private SentinelHost {
   SystemClock clock_;
   MemberId id_;
   StateRegistry state_;
-  std::uint64_t step_ = 0;       // boundaries crossed
-  std::unique_ptr<MpiRun> mpi_;  // of a founder, where the transport is mpi
-  std::unique_ptr<HostedStore> hosted_store_;
+  std::uint64_t step_ = 0;                     // boundaries crossed
+  std::unique_ptr<MpiRun> mpi_;                // of a founder, where the transport is mpi
+  std::unique_ptr<HostedStore> hosted_store_;  // in rank 0, where no launcher hosts one
   std::unique_ptr<Store> store_;
+  std::vector<pid_t> local_processes_;  // of the peers on this host
   std::unique_ptr<control::Mesh> mesh_;
   std::unique_ptr<shm::Segment> own_segment_;
   std::unique_ptr<DataPlane> data_plane_;

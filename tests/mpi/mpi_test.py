@@ -17,8 +17,6 @@ from job import Job  # noqa: E402
 BUILD = MPIRUN = None  # from the command line
 PATIENCE_S = 60
 AS_ROOT = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-# Ranks of mpirun take theirs from its environment.
-RANK_OF_MPIRUN = ["sh", "-c", 'HORA_RANK=$OMPI_COMM_WORLD_RANK HORA_SIZE=$OMPI_COMM_WORLD_SIZE exec "$@"', "sh"]
 
 
 def mpirun(np, *options):
@@ -36,7 +34,7 @@ class Programs(unittest.TestCase):
     """Nobody dies."""
 
     def check_program(self, level):
-        status, output = run([*mpirun(3), *RANK_OF_MPIRUN, BUILD / "tests" / "mpi_program", level])
+        status, output = run([*mpirun(3), BUILD / "tests" / "mpi_program", level])
         self.assertEqual(status, 0, output)
         # 1 + 8 + ... elements, each 1 + 2 + 3.
         total = 6 * sum(8 ** power for power in range(7))
@@ -56,12 +54,12 @@ class Programs(unittest.TestCase):
         self.check_program("multiple")
 
     def test_one_threads_mpi_is_not_used_from_another(self):
-        status, output = run([*mpirun(2), *RANK_OF_MPIRUN, BUILD / "tests" / "mpi_program", "elsewhere"])
+        status, output = run([*mpirun(2), BUILD / "tests" / "mpi_program", "elsewhere"])
         self.assertNotEqual(status, 0, output)
         self.assertIn("ask MPI_Init_thread for MPI_THREAD_SERIALIZED or MPI_THREAD_MULTIPLE", output)
 
     def test_perf_measures_over_mpi(self):
-        status, output = run([*mpirun(2), *RANK_OF_MPIRUN, BUILD / "hora", "perf", "allreduce", "-b", "4", "-e", "1M",
+        status, output = run([*mpirun(2), BUILD / "hora", "perf", "allreduce", "-b", "4", "-e", "1M",
                               "-f", "64"])
         self.assertEqual(status, 0, output)
 
@@ -93,7 +91,7 @@ class Deaths(unittest.TestCase):
     """A rank is killed: the others go on, over shared memory, with the same bits."""
 
     def run_and_kill(self, plan):
-        command = [*RANK_OF_MPIRUN, BUILD / "tests" / "kill_worker", "--seconds", "0.7", "--front", plan.front,
+        command = [BUILD / "tests" / "kill_worker", "--seconds", "0.7", "--front", plan.front,
                    "--seed", plan.seed, "--bytes-most", plan.bytes_most, "--transport", "mpi",
                    "--records", "{folder}/records", "--ready", "{folder}/ready"]
         with Job(BUILD, plan.np, command, launch=mpirun(plan.np, "--enable-recovery"),

@@ -11,7 +11,7 @@ import report
 
 SETUP = report.ROOT / "scripts" / "setup"
 TOOLS = ("bash", "env", "sed", "tr", "sort", "head", "tail", "mktemp", "rm", "true")
-BUILD_PACKAGES = "ninja-build pkg-config python3 libfmt-dev libhwloc-dev libcli11-dev nlohmann-json3-dev"
+BUILD_PACKAGES = "ninja-build pkg-config python3 libfmt-dev libcli11-dev nlohmann-json3-dev"
 
 
 class Machine:
@@ -63,11 +63,11 @@ class Setup(unittest.TestCase):
         self.assertEqual((done.returncode, done.stdout + done.stderr, machine.calls()), (0, "", ""))
 
     def test_installs_what_is_missing_and_says_why(self):
-        machine = self.machine(BUILD_PACKAGES.replace("libhwloc-dev", ""), "libhwloc-dev")
+        machine = self.machine(BUILD_PACKAGES.replace("libcli11-dev", ""), "libcli11-dev")
         done = machine.setup("build")
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("libhwloc-dev: tells caches and cores", done.stdout)
-        self.assertRegex(machine.calls(), r"install -y --no-install-recommends libhwloc-dev\n$")
+        self.assertIn("libcli11-dev: parses the command line of the hora tool", done.stdout)
+        self.assertRegex(machine.calls(), r"install -y --no-install-recommends libcli11-dev\n$")
 
     def test_uses_sudo_where_it_asks_for_no_password(self):
         machine = self.machine("", BUILD_PACKAGES, root=False, sudo=True)

@@ -1,4 +1,5 @@
-// CPUs that a cgroup quota leaves, on made-up hierarchies of both versions; and this machine itself.
+// CPUs that a cgroup quota leaves, on made-up hierarchies of both versions; caches as sysfs lists them; and this machine
+// itself.
 #include "base/machine.h"
 
 #include <stdlib.h>
@@ -26,6 +27,14 @@ class Hierarchy {
     std::ofstream(root_ / file) << text;
   }
   [[nodiscard]] int cpus(std::string_view membership) const { return cpus_within_quota(root_, membership, 8); }
+  void write_cache(const std::string& index, const char* level, const char* type, const char* size, const char* cpus) {
+    const fs::path folder = fs::path("cpu0/cache") / index;
+    write(folder / "level", level);
+    write(folder / "type", type);
+    write(folder / "size", size);
+    write(folder / "shared_cpu_list", cpus);
+  }
+  [[nodiscard]] std::vector<Cache> caches() const { return caches_of_cpu(root_ / "cpu0"); }
 
  private:
   fs::path root_;
@@ -74,6 +83,16 @@ TEST_CASE("quota_of_version_1_is_found_under_either_name_of_its_controller") {
   CHECK(tree.cpus("1:cpuset:/a\n2:cpuacct:/a\n") == 8);
   tree.write("cpu/a/cpu.cfs_quota_us", "-1\n");
   CHECK(tree.cpus("1:cpu:/a\n") == 8);
+}
+
+TEST_CASE("caches_are_those_for_data_nearest_first") {
+  Hierarchy tree;
+  CHECK(tree.caches().empty());
+  tree.write_cache("index0", "3\n", "Unified\n", "32768K\n", "0-3,8-11\n");
+  tree.write_cache("index1", "1\n", "Instruction\n", "32K\n", "0\n");
+  tree.write_cache("index2", "1\n", "Data\n", "48K\n", "0,4\n");
+  const std::vector<Cache> wanted{{1, 48 << 10, 2}, {3, 32 << 20, 8}};
+  CHECK(tree.caches() == wanted);
 }
 
 TEST_CASE("this_machine_has_cpus_and_pages") {
