@@ -17,6 +17,8 @@ namespace hora::engine {
 // without. While nobody has died it is finalized at the end, if it was started here.
 class MpiRun {
  public:
+  // What start() would load, in words, or why it could not.
+  static Result<std::string> find(const std::string& plugin) { return mpi::Library::find(plugin); }
   // Loads and starts MPI, and checks that it is the one of the launcher: under another one's mpirun every process is
   // rank 0 of 1.
   static Result<std::unique_ptr<MpiRun>> start(const Options& options, const Log& log);

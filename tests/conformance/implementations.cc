@@ -28,6 +28,7 @@ std::uint64_t in_turns(int rank, int) {
 constexpr Implementation kImplementations[] = {
     {"schedules over inproc", make_inproc_job, 7, one_host, 1},
     {"two levels in turns over inproc", make_inproc_job, 7, in_turns, 1},
+    {"founding links and later ones over inproc", make_switching_job, 5, one_host, 1},
     {"shm", make_shm_job, 7, one_host, 1},
     {"tcp on one host", make_tcp_job, 7, one_host, 6},
     {"tcp between hosts of one rank", make_tcp_job, 3, own_host, 6},

@@ -35,6 +35,7 @@ int run(mpi::Library& library, int argc, char** argv) {
   Catch::Session session;
   // The cases of all processes go together: after a failure in one of them they no longer do.
   session.configData().abortAfter = 1;
+  session.configData().useColour = Catch::UseColour::No;  // mpirun's pipe looks like a terminal
   if (const int wrong = session.applyCommandLine(argc, argv); wrong != 0) return wrong;
   // One process speaks for all; the others only of what fails.
   if (library.rank() != 0) {

@@ -2,8 +2,9 @@
 //
 //   mpirun -np N mpi_program LEVEL
 //
-// LEVEL: none (hora starts MPI), init (MPI_Init), serialized, multiple, or elsewhere (MPI_Init, but hora is used in
-// another thread). Each rank prints the sum of all results, which is the same on all.
+// LEVEL: none (hora starts MPI), early (the same, and rank 0 leaves while the others go on), init (MPI_Init),
+// serialized, multiple, or elsewhere (MPI_Init, but hora is used in another thread). Each rank prints the sum of all
+// results, which is the same on all.
 #include <mpi.h>
 
 #include <chrono>
@@ -39,11 +40,16 @@ std::int64_t work(hora::Communicator& comm) {
   return total;
 }
 
-std::int64_t use_hora() {
+std::int64_t use_hora(bool rank_0_leaves_early) {
   hora::Communicator comm = hora::Communicator::init();
   require(comm.view().config.transport == hora::Transport::mpi, "the transport is not MPI");
   const std::int64_t total = work(comm);
   std::printf("rank %d of %d: %lld\n", comm.rank(), comm.size(), static_cast<long long>(total));
+  const int founders = comm.size();
+  if (rank_0_leaves_early && comm.rank() != 0) {
+    while (comm.size() == founders) comm.barrier();
+    work(comm);
+  }
   comm.shutdown();
   return total;
 }
@@ -65,8 +71,8 @@ int main(int argc, char** argv) {
   if (argc != 2) return std::fputs("usage: mpi_program LEVEL\n", stderr), 2;
   const std::string level = argv[1];
   try {
-    if (level == "none") {
-      use_hora();
+    if (level == "none" || level == "early") {
+      use_hora(level == "early");
       int finalized = 0;
       MPI_Finalized(&finalized);
       require(finalized != 0, "hora has not finalized the MPI that it started");
@@ -78,14 +84,14 @@ int main(int argc, char** argv) {
     if (level == "elsewhere") {
       std::thread other([&] {
         try {
-          use_hora();
+          use_hora(false);
         } catch (const std::exception& error) {
           failed = error.what();
         }
       });
       other.join();
     } else {
-      total = use_hora();
+      total = use_hora(false);
     }
     require(failed.empty(), failed);
     // MPI is the program's own, still.

@@ -44,6 +44,9 @@ class Programs(unittest.TestCase):
     def test_hora_starts_and_ends_mpi(self):
         self.check_program("none")
 
+    def test_mpi_is_ended_though_one_rank_leaves_before_the_others(self):
+        self.check_program("early")
+
     def test_a_program_may_have_called_mpi_init(self):
         self.check_program("init")
 
