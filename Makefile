@@ -40,6 +40,11 @@ demo-hosts: build ## trains on three hosts (network namespaces, as root) while o
 install: build ## headers, library, hora, CMake package, pkg-config file: PREFIX=DIR
 	@cmake --install build/release --prefix $(PREFIX)
 
+.PHONY: wheel
+wheel: build ## the Python package: build/wheel/hora-*.whl
+	@scripts/setup python
+	@scripts/wheel
+
 .PHONY: test
 test: setup-test ## everything that needs no GPU; the suites run alone as:
 	@tests/run

@@ -238,6 +238,10 @@ class HORA_EXPORT Communicator {
   // `callback(before, after)` runs on the thread of a call or wait() that is about to return in a new view, before it
   // returns. It may call rank(), size() and view(), not collectives. Replaces the callback before.
   void on_view_change(std::function<void(const View& before, const View& after)> callback);
+  // For interpreters, whose users press Ctrl-C. `interrupted` is asked every half second by a thread that waits in an
+  // ordered collective, and runs on it. When it returns true the call throws timed_out; its operation goes on, and its
+  // memory stays in use until the next ordered call has returned. step() and flush() are not interrupted.
+  void interrupt_waits(std::function<bool()> interrupted);
   // Returns when every result this rank has released is known to be held by every member (STABLE): from then on no
   // failure can make it not have happened. Do this before a checkpoint or any other effect outside of the job. Not
   // collective.

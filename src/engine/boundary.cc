@@ -29,6 +29,7 @@ void Session::step() {
     if (!observer_->cross()) return;
     step_ = observer_->step();
     engine_->on_view_change(callback_);
+    engine_->interrupt_waits(interrupted_);
     front_ = engine_.get();
     const View& before = observer_->view();
     if (callback_) callback_(before, engine_->view());
@@ -42,8 +43,8 @@ void Session::step() {
   const auto newcomer = donor_->ready(step, engine_->view().epoch);
   std::int64_t wanted = newcomer ? static_cast<std::int64_t>(newcomer->value) : kNobody;
   auto* bytes = reinterpret_cast<std::byte*>(&wanted);
-  const Outcome outcome = engine_->run_ordered({Collective::allreduce, DataType::int64, ReduceOp::max, Rank{0}, 1},
-                                               Extent{bytes, bytes, sizeof wanted});
+  const Outcome outcome = engine_->run_to_end({Collective::allreduce, DataType::int64, ReduceOp::max, Rank{0}, 1},
+                                              Extent{bytes, bytes, sizeof wanted});
   step_ = step;
   engine_->record_to(donor_->cross(step, engine_->view(), wanted != kNobody) ? donor_.get() : nullptr);
   if (wanted == kNobody) return;
@@ -52,6 +53,11 @@ void Session::step() {
   sentinel_->admit(MemberId{static_cast<std::uint64_t>(wanted)}, outcome.epoch);
   engine_->wait_for_successor(outcome.epoch);
   donor_->finish(engine_->view());
+}
+
+void Session::interrupt_waits(std::function<bool()> interrupted) {
+  interrupted_ = interrupted;
+  if (!observing()) engine_->interrupt_waits(std::move(interrupted));
 }
 
 void Session::on_view_change(std::function<void(const View& before, const View& after)> callback) {

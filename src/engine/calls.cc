@@ -9,7 +9,20 @@
 namespace hora::engine {
 
 Outcome Engine::run_ordered(const Signature& signature, const Extent& extent) {
+  return run(signature, extent, interrupted_wait_ ? std::optional(kInterruptionsEvery) : std::nullopt);
+}
+
+Outcome Engine::run_to_end(const Signature& signature, const Extent& extent) {
+  return run(signature, extent, std::nullopt);
+}
+
+// `patience`: how long to wait without asking whether the wait is interrupted.
+Outcome Engine::run(const Signature& signature, const Extent& extent, std::optional<Duration> patience) {
   throw_if_fenced();
+  if (ordered_left_.load(std::memory_order_relaxed)) [[unlikely]] {  // relaxed: this thread's own
+    await_ordered(patience);
+    record_ordered();  // its caller is gone: a failure is told to nobody
+  }
   ordered_work_.reset();
   ordered_work_.signature = signature;
   ordered_work_.extent = extent;
@@ -18,15 +31,29 @@ Outcome Engine::run_ordered(const Signature& signature, const Extent& extent) {
   begin_ordered();
   HORA_FAILPOINT("engine.ordered_begun");
   attended_ = &ordered_work_;
-  const auto done = [this] { return ordered_work_.done(); };
-  drive(done, std::nullopt);
+  drive([this] { return ordered_work_.done(); }, patience ? std::optional(clock_.now() + *patience) : std::nullopt);
   release_token();
-  if (!done()) drive_until(done, &ordered_work_, std::nullopt);  // a view change came in between
-  if (Recorder* recorder = recorder_.load(std::memory_order_relaxed); recorder != nullptr) [[unlikely]]
-    recorder->ordered(ordered_work_.status, ordered_work_.outcome, ordered_work_.signature, extent);
-  adopt_view(ordered_work_.outcome.epoch);
+  if (!ordered_work_.done()) await_ordered(patience);  // a view change came in between, or it takes long
+  record_ordered();
   if (!ordered_work_.status.ok()) throw Error(ordered_work_.status);
   return ordered_work_.outcome;
+}
+
+void Engine::await_ordered(std::optional<Duration> patience) {
+  while (!drive_until([this] { return ordered_work_.done(); }, &ordered_work_, patience)) {
+    if (!interrupted_wait_()) continue;
+    ordered_left_.store(true, std::memory_order_seq_cst);  // seq_cst: see unattended_work()
+    wake_background();
+    throw Error(Status(StatusCode::timed_out, "the wait was interrupted; the operation goes on without its caller"));
+  }
+  ordered_left_.store(false, std::memory_order_seq_cst);
+}
+
+// What an ordered operation that has ended changes for the calls after it.
+void Engine::record_ordered() {
+  if (Recorder* recorder = recorder_.load(std::memory_order_relaxed); recorder != nullptr) [[unlikely]]
+    recorder->ordered(ordered_work_.status, ordered_work_.outcome, ordered_work_.signature, ordered_work_.extent);
+  adopt_view(ordered_work_.outcome.epoch);
 }
 
 Work* Engine::submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,

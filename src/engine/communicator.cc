@@ -174,6 +174,10 @@ void Communicator::on_view_change(std::function<void(const View& before, const V
   session_->on_view_change(std::move(callback));
 }
 
+void Communicator::interrupt_waits(std::function<bool()> interrupted) {
+  session_->interrupt_waits(std::move(interrupted));
+}
+
 void Communicator::register_state(std::string_view name, std::span<std::byte> memory) {
   if (const Status status = session_->state().add(name, memory); !status.ok()) throw Error(status);
 }

@@ -9,6 +9,7 @@
 namespace hora::engine {
 
 inline constexpr Duration kLongestNap = std::chrono::seconds(1);  // what a lost wake-up would cost, at most
+inline constexpr Duration kInterruptionsEvery = std::chrono::milliseconds(500);  // a wait goes on without a look
 inline constexpr Channel kChannels[] = {Channel::ordered, Channel::negotiated};
 
 // True once this thread holds the token; false when `done` holds, or the deadline passed, without it.

@@ -81,6 +81,11 @@ class Engine final : public Front {
   [[nodiscard]] std::uint32_t unfinished() const noexcept { return unfinished_.load(std::memory_order_acquire); }
   // Returns in the successor of the view `epoch`, once there is one.
   void wait_for_successor(Epoch epoch);
+  // As run_ordered(), but to the end whatever interrupts it.
+  Outcome run_to_end(const Signature& signature, const Extent& extent);
+  // Asked now and then by a thread that waits in run_ordered(). True: the call throws timed_out, and the background
+  // thread takes its operation on; the next call waits for that first. On the thread that calls run_ordered().
+  void interrupt_waits(std::function<bool()> interrupted) { interrupted_wait_ = std::move(interrupted); }
   // From now on what ends is told to `recorder`; null: no more. On the thread that submits, with nothing in flight.
   void record_to(Recorder* recorder) noexcept { recorder_.store(recorder, std::memory_order_release); }
 
@@ -128,6 +133,9 @@ class Engine final : public Front {
   std::uint64_t& sequence(Channel channel) noexcept { return sequences_[static_cast<std::size_t>(channel)]; }
 
   // calls.cc
+  Outcome run(const Signature& signature, const Extent& extent, std::optional<Duration> patience);
+  void await_ordered(std::optional<Duration> patience);
+  void record_ordered();
   template <typename Done>
   bool take_token(const Done& done, std::optional<TimePoint> deadline);
   template <typename Done>
@@ -163,7 +171,8 @@ class Engine final : public Front {
   [[nodiscard]] Status bind(Work& work) const;
   [[nodiscard]] bool unattended_work() const noexcept {
     return inbox_filled_.load(std::memory_order_seq_cst) || unfinished_.load(std::memory_order_seq_cst) > 0 ||
-           unsettled_.load(std::memory_order_relaxed);
+           unsettled_.load(std::memory_order_relaxed) ||
+           (ordered_left_.load(std::memory_order_seq_cst) && !ordered_work_.done());
   }
 
   // flush.cc
@@ -203,6 +212,7 @@ class Engine final : public Front {
   std::atomic<Recorder*> recorder_{nullptr};
   std::atomic<bool> unsettled_{false};  // other members may still need from here what the last install committed
   std::atomic<bool> fenced_{false};
+  std::atomic<bool> ordered_left_{false};  // nobody waits for ordered_work_: its caller was interrupted
 
   // --- driven state
   View view_;
@@ -239,7 +249,8 @@ class Engine final : public Front {
   std::deque<View> installed_ GUARDED_BY(visible_mutex_);  // all of them: callers may hold references to any
   std::atomic<const View*> visible_;                       // the one that the last call returned in
   std::function<void(const View&, const View&)> callback_ GUARDED_BY(visible_mutex_);
-  Status fence_cause_;  // written once, before fenced_ is set
+  std::function<bool()> interrupted_wait_;  // of the thread that makes ordered calls
+  Status fence_cause_;                      // written once, before fenced_ is set
 };
 
 }  // namespace hora::engine

@@ -63,6 +63,7 @@ class Session final : private SentinelHost {
   [[nodiscard]] int local_rank() const noexcept { return options_.local_rank.value_or(0); }
   [[nodiscard]] int local_size() const noexcept { return options_.local_size.value_or(1); }
   void on_view_change(std::function<void(const View& before, const View& after)> callback);
+  void interrupt_waits(std::function<bool()> interrupted);
   // Departs in order. timed_out when the others did not agree within `timeout`; the departure is then a death.
   Status leave(std::chrono::milliseconds timeout);
 
@@ -108,6 +109,7 @@ class Session final : private SentinelHost {
   std::unique_ptr<Observer> observer_;
   std::atomic<Front*> front_{nullptr};
   std::function<void(const View&, const View&)> callback_;
+  std::function<bool()> interrupted_;
   std::unique_ptr<Sentinel> sentinel_;
   std::unique_ptr<shm::LivenessWatcher> watcher_;
   std::unique_ptr<Obituaries> obituaries_;

@@ -45,6 +45,37 @@ TEST_CASE("ordered_allreduce_of_all_sizes") {
   REQUIRE(check.wrong == 0);
 }
 
+TEST_CASE("an_interrupted_ordered_call_goes_on_without_its_caller") {
+  Checks check;
+  std::atomic<bool> left{false};
+  test::JobOfThreads job(2);
+  job.run([&](engine::Session& session, int rank) {
+    engine::Engine& engine = session.engine();
+    std::vector<float> first(100'000, share(rank)), second(7, share(rank));
+    if (rank == 0) {
+      session.interrupt_waits([] { return true; });
+      try {
+        engine.run_ordered(sum_of(first.size()), in_place(first));
+        check.that(false);
+      } catch (const Error& error) {
+        check.that(error.code() == StatusCode::timed_out);
+      }
+      session.interrupt_waits(nullptr);
+      left.store(true);
+      left.notify_all();
+    } else {
+      left.wait(false);
+      engine.run_ordered(sum_of(first.size()), in_place(first));  // rank 0 waits for nothing now
+      check.that(first.back() == 3);
+    }
+    engine.run_ordered(sum_of(second.size()), in_place(second));
+    check.that(first.front() == 3 && first.back() == 3);
+    check.that(second.front() == 3);
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
 TEST_CASE("named_tensors_in_any_order_meet") {
   constexpr int kSize = 3, kTensors = 20, kRounds = 10;
   Checks check;

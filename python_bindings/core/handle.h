@@ -1,0 +1,38 @@
+// The Handle of Python: a pending operation, and the memory that it uses until it has ended.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "array.h"
+#include "hora/hora.hpp"
+
+namespace hora::python {
+
+class Communicator;
+
+// A C++ handle with the arrays that its operation reads and writes.
+struct Pending {
+  hora::Handle handle;
+  std::vector<Array> arrays;
+};
+
+class Handle {
+ public:
+  Handle(std::shared_ptr<Communicator> communicator, Pending pending);
+  // An operation that has not ended goes on; the communicator keeps its memory.
+  ~Handle();
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+
+  [[nodiscard]] bool done() const noexcept { return pending_.handle.done(); }
+  // Seconds; nullopt: without a limit. TimedOutError: the operation goes on unchanged.
+  Outcome wait(std::optional<double> timeout);
+
+ private:
+  std::shared_ptr<Communicator> communicator_;
+  Pending pending_;
+};
+
+}  // namespace hora::python

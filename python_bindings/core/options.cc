@@ -1,0 +1,105 @@
+#include "options.h"
+
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "hora/hora.hpp"
+
+namespace hora::python {
+
+namespace py = pybind11;
+
+namespace {
+
+template <typename T>
+void assign(T& field, py::handle value) {
+  field = py::cast<T>(value);
+}
+
+void assign(std::optional<Transport>& field, py::handle value) {
+  if (value.is_none()) return field.reset();
+  const auto name = py::cast<std::string>(value);
+  if (name == "shm") return void(field = Transport::shm);
+  if (name == "tcp") return void(field = Transport::tcp);
+  if (name == "mixed") return void(field = Transport::mixed);
+  throw py::value_error("transport: '" + name + "' is not shm, tcp or mixed");
+}
+
+struct Field {
+  std::string_view name;
+  void (*set)(Options& options, py::handle value);
+  bool identity = false;  // says who this process is
+};
+
+template <auto kMember>
+constexpr Field field(std::string_view name, bool identity = false) {
+  return {name, [](Options& options, py::handle value) { assign(options.*kMember, value); }, identity};
+}
+
+constexpr std::array kFields{
+    field<&Options::rank>("rank", true),
+    field<&Options::size>("size", true),
+    field<&Options::job>("job", true),
+    field<&Options::store>("store", true),
+    field<&Options::secret>("secret"),
+    field<&Options::start_timeout_ms>("start_timeout_ms"),
+    field<&Options::silence_ms>("silence_ms"),
+    field<&Options::stall_warning_ms>("stall_warning_ms"),
+    field<&Options::operation_timeout_ms>("operation_timeout_ms"),
+    field<&Options::min_size>("min_size"),
+    field<&Options::fusion_bytes>("fusion_bytes"),
+    field<&Options::chunk_bytes>("chunk_bytes"),
+    field<&Options::one_shot_bytes>("one_shot_bytes"),
+    field<&Options::transport>("transport"),
+    field<&Options::sockets_per_pair>("sockets_per_pair"),
+    field<&Options::socket_interface>("socket_interface"),
+    field<&Options::port_first>("port_first"),
+    field<&Options::port_last>("port_last"),
+    field<&Options::process>("process"),
+    field<&Options::join>("join"),
+    field<&Options::join_log_bytes>("join_log_bytes"),
+    field<&Options::launch_token>("launch_token"),
+    field<&Options::kill_suspects>("kill_suspects"),
+};
+
+const Field& find(const std::string& name) {
+  std::string known;
+  for (const Field& one : kFields) {
+    if (one.name == name) return one;
+    known += (known.empty() ? "" : ", ") + std::string(one.name);
+  }
+  throw py::type_error("Communicator.init: there is no option '" + name + "'; there are " + known);
+}
+
+}  // namespace
+
+Options options_of(const py::kwargs& keywords) {
+  auto options = Options::from_environment();
+  if (!options.ok()) throw Error(options.status());
+  bool identity = false;
+  for (const auto& [name, value] : keywords) identity |= find(py::cast<std::string>(name)).identity;
+  if (identity) {
+    const Options unnamed;
+    options->rank = unnamed.rank;
+    options->size = unnamed.size;
+    options->job = unnamed.job;
+    options->store = unnamed.store;
+    options->secret = unnamed.secret;
+    options->process = unnamed.process;
+    options->join = unnamed.join;
+    options->launch_token = unnamed.launch_token;
+  }
+  for (const auto& [name, value] : keywords) {
+    const Field& one = find(py::cast<std::string>(name));
+    try {
+      one.set(*options, value);
+    } catch (const py::cast_error&) {
+      throw py::type_error("Communicator.init: " + std::string(one.name) + " cannot be " +
+                           py::cast<std::string>(py::repr(value)));
+    }
+  }
+  return *options;
+}
+
+}  // namespace hora::python

@@ -1,0 +1,53 @@
+"""hora for PyTorch, with Horovod's names.
+
+    import hora.torch as hvd
+
+    hvd.init()                                             # started by `hora run -np 4 python train.py`
+    optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
+    hvd.broadcast_parameters(model.state_dict(), root_rank=0)
+
+The loop stays as it is. When a rank is killed it goes on, on the others, without a restart or a lost step.
+"""
+
+from hora import HoraError, MismatchError, PeerFailedError, TimedOutError
+from hora.torch.collectives import (
+    allgather,
+    allgather_async,
+    allreduce,
+    allreduce_,
+    allreduce_async,
+    allreduce_async_,
+    broadcast,
+    broadcast_,
+    broadcast_async,
+    broadcast_async_,
+    grouped_allreduce,
+    grouped_allreduce_,
+    grouped_allreduce_async,
+    grouped_allreduce_async_,
+)
+from hora.torch.compression import Compression
+from hora.torch.operations import Average, Max, Min, Product, Sum, poll, synchronize
+from hora.torch.optimizer import DistributedOptimizer
+from hora.torch.parameters import (
+    allgather_object,
+    broadcast_object,
+    broadcast_optimizer_state,
+    broadcast_parameters,
+    register_state,
+)
+from hora.torch.world import (
+    barrier,
+    communicator,
+    cross_rank,
+    cross_size,
+    init,
+    is_initialized,
+    local_rank,
+    local_size,
+    observing,
+    rank,
+    shutdown,
+    size,
+    step,
+)

@@ -1,0 +1,179 @@
+"""Asynchronous collectives, and what waits for them. Every other call of hora.torch is made of these."""
+
+import abc
+import contextlib
+
+import torch
+
+from hora import HoraError, PeerFailedError, ReduceOp, TimedOutError
+from hora.torch import world
+
+Average, Sum, Min, Max, Product = ReduceOp.AVERAGE, ReduceOp.SUM, ReduceOp.MIN, ReduceOp.MAX, ReduceOp.PRODUCT
+
+SHORTLY = 0.001  # seconds
+
+
+class Operation(abc.ABC):
+    """What an asynchronous call returns, for poll() and synchronize()."""
+
+    def __init__(self, kind, name):
+        self._kind, self._index = kind, None
+        if name is None:
+            self._index = world.take_index(kind)
+            name = f"noname.{self._index}"
+        self.name = f"{kind}.{name}"
+        self._handle = None  # of what is under way
+        self._result = None
+
+    @abc.abstractmethod
+    def _conclude(self, outcome):
+        """The result, once what is under way has ended; None when that began something else."""
+
+    def poll(self):
+        return self._result is not None or (self._handle.done() and self._advance())
+
+    def synchronize(self):
+        while self._result is None:
+            _await_end(self._handle)
+            self._advance()
+        if self._index is not None:
+            world.give_index_back(self._kind, self._index)
+            self._index = None
+        return self._result
+
+    def _advance(self):
+        """Of what is under way and has ended. True when there is a result."""
+        self._result = self._conclude(self._handle.wait())
+        return self._result is not None
+
+
+def _await_end(handle):
+    """Keeps gatherings going meanwhile: another rank may wait for one before it submits what this rank waits for."""
+    while not handle.done():
+        others = [gathering for gathering in Gathering.unfinished if not gathering.waits_for(handle)]
+        for gathering in others:
+            with contextlib.suppress(HoraError):  # its own synchronize() raises it
+                gathering.poll()
+        try:
+            handle.wait(SHORTLY if others else None)
+        except HoraError as error:
+            if not handle.done() and not isinstance(error, TimedOutError):
+                raise
+
+
+class Reduction(Operation):
+    """An allreduce of `tensor` into `output`, which may be the same. Sums of integers are averaged by flooring."""
+
+    def __init__(self, tensor, output, name, op, prescale, postscale):
+        super().__init__("allreduce", name)
+        self._output, self._postscale = output, postscale
+        self._floors = op == Average and not tensor.is_floating_point()
+        source = tensor.detach()
+        if prescale != 1:
+            source = _scaled(source, prescale)
+        source = source.contiguous()
+        # Memory that is not contiguous is reduced elsewhere, and copied.
+        self._target = output.detach() if output.is_contiguous() else torch.empty(output.shape, dtype=output.dtype)
+        op = Sum if self._floors else op
+        self._handle = world.communicator().allreduce_async(self.name, source, self._target, op)
+
+    def _conclude(self, outcome):
+        if self._floors:
+            self._target.div_(outcome.contributors, rounding_mode="floor")
+        if self._postscale != 1:
+            self._target.copy_(_scaled(self._target, self._postscale))
+        if self._target.data_ptr() != self._output.data_ptr():
+            with torch.no_grad():
+                self._output.copy_(self._target)
+        return self._output
+
+
+def _scaled(tensor, factor):
+    return (tensor * factor).to(tensor.dtype)
+
+
+class Broadcast(Operation):
+    """Of the tensor of rank `root`, into `output`."""
+
+    def __init__(self, output, name, root):
+        super().__init__("broadcast", name)
+        self._output = output
+        self._target = output.detach().contiguous()
+        self._handle = world.communicator().broadcast_async(self.name, self._target, root)
+
+    def _conclude(self, outcome):
+        if self._target.data_ptr() != self._output.data_ptr():
+            with torch.no_grad():
+                self._output.copy_(self._target)
+        return self._output
+
+
+class Gathering(Operation):
+    """The tensors of all ranks, one after the other along their first dimension, which may differ between ranks.
+
+    In two parts: how many rows each rank has, then the rows, of as many for each rank as the largest has. When a rank
+    dies in between, all begin again with those that are left.
+    """
+
+    unfinished: list["Gathering"] = []
+
+    def __init__(self, tensor, name):
+        super().__init__("allgather", name)
+        tensor = tensor.detach()
+        self._tensor = tensor.reshape(1) if tensor.dim() == 0 else tensor.contiguous()
+        self._rows = self._gathered = None
+        Gathering.unfinished.append(self)
+        self._ask_for_rows()
+
+    def waits_for(self, handle):
+        return self._handle is handle
+
+    def _ask_for_rows(self):
+        self._gathered = None
+        self._rows = torch.empty(world.size(), dtype=torch.int64)
+        own = torch.tensor([self._tensor.shape[0]], dtype=torch.int64)
+        self._handle = world.communicator().allgather_async(f"{self.name}.rows", own, self._rows)
+
+    def _ask_for_data(self):
+        most = int(self._rows.max())
+        own, shape = self._tensor, self._tensor.shape[1:]
+        if own.shape[0] < most:
+            own = torch.cat([own, own.new_zeros((most - own.shape[0], *shape))])
+        self._gathered = own.new_empty((len(self._rows), most, *shape))
+        self._handle = world.communicator().allgather_async(self.name, own, self._gathered)
+
+    def _advance(self):
+        try:
+            outcome = self._handle.wait()
+        except PeerFailedError:
+            self._ask_for_rows()
+            return False
+        except HoraError:
+            self._finish()
+            raise
+        self._result = self._conclude(outcome)
+        return self._result is not None
+
+    def _conclude(self, outcome):
+        if self._gathered is None and world.size() != len(self._rows):
+            return self._ask_for_rows()  # a rank has died; who asks for the data nevertheless is told so
+        if self._gathered is None:
+            return self._ask_for_data()
+        self._finish()
+        if bool((self._rows == self._rows[0]).all()):
+            return self._gathered.flatten(0, 1)
+        return torch.cat([part[:rows] for part, rows in zip(self._gathered, self._rows.tolist())])
+
+    def _finish(self):
+        if self in Gathering.unfinished:
+            Gathering.unfinished.remove(self)
+
+
+def poll(handle: Operation) -> bool:
+    """Whether synchronize() would return at once."""
+    return handle.poll()
+
+
+def synchronize(handle: Operation):
+    """Waits for the end of an asynchronous call, and returns its result."""
+    return handle.synchronize()

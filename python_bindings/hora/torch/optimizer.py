@@ -1,0 +1,147 @@
+"""An optimizer whose gradients are averaged over all ranks, each as soon as the backward pass has made it."""
+
+import contextlib
+import itertools
+
+import torch
+
+from hora.torch.compression import Compression
+from hora.torch.operations import Average, Reduction
+
+_numbers = itertools.count()
+
+
+def DistributedOptimizer(optimizer, named_parameters=None, compression=Compression.none, backward_passes_per_step=1,
+                         op=Average, gradient_predivide_factor=1.0, sparse_as_dense=False):
+    """`optimizer`, with an allreduce of each gradient between backward() and step(). It keeps its class and its state.
+
+    named_parameters: names by which ranks match gradients; without them, positions in the optimizer.
+    backward_passes_per_step: gradients are exchanged after so many backward passes, which add them up.
+    gradient_predivide_factor: for op=Average, the part of the division that comes before the sum.
+    sparse_as_dense: makes sparse gradients dense; without it they are refused.
+
+    A rank that dies is left out of the averages from then on; the loop of the others goes on as if nothing happened.
+    """
+    if gradient_predivide_factor != 1.0 and op != Average:
+        raise ValueError("gradient_predivide_factor is for op=Average")
+    if backward_passes_per_step < 1:
+        raise ValueError("backward_passes_per_step must be at least 1")
+    own = type(optimizer)
+    distributed = type(own.__name__, (_Distributed, own), {"__doc__": own.__doc__})
+    wrapped = distributed.__new__(distributed)
+    # Parameters, state and hooks are shared with the optimizer; a step() that a schedule has put into it is its own.
+    wrapped.__dict__.update((key, value) for key, value in optimizer.__dict__.items() if key != "step")
+    names = _names_of(optimizer, named_parameters)
+    wrapped._exchange = _Exchange(names, compression, op, gradient_predivide_factor, sparse_as_dense)
+    wrapped._synchronizes = True
+    wrapped._exchange.set_passes(backward_passes_per_step)
+    return wrapped
+
+
+class _Distributed:
+    """What comes before an optimizer's own class."""
+
+    def synchronize(self):
+        """Waits for all gradients, which are averages then. For what must see them before step(), such as clipping."""
+        self._exchange.finish()
+
+    @contextlib.contextmanager
+    def skip_synchronize(self):
+        """Around a step() that follows a synchronize()."""
+        self._synchronizes = False
+        try:
+            yield
+        finally:
+            self._synchronizes = True
+
+    def set_backward_passes_per_step(self, passes):
+        self._exchange.set_passes(passes)
+
+    def step(self, closure=None):
+        if closure is not None:
+            return self.step_alone(lambda: self._compute(closure))
+        if self._synchronizes:
+            self._exchange.finish()
+        return self.step_alone()
+
+    def step_alone(self, closure=None):
+        """The optimizer's own step, without an exchange."""
+        return super().step(closure)
+
+    def zero_grad(self, *arguments, **options):
+        if self._exchange.pending:
+            raise RuntimeError("zero_grad() between backward() and step() or synchronize(): gradients are on their way")
+        return super().zero_grad(*arguments, **options)
+
+    def _compute(self, closure):
+        with torch.enable_grad():
+            loss = closure()
+        self._exchange.finish()
+        return loss
+
+
+class _Exchange:
+    """The gradients of one optimizer that are on their way."""
+
+    def __init__(self, names, compression, op, predivide, sparse_as_dense):
+        self._names, self._compression, self._op = names, compression, op
+        self._scales = (1.0 / predivide, predivide)
+        self._sparse_as_dense = sparse_as_dense
+        self.pending = {}  # parameter: (operation, context of the compression)
+        self._passes_left = {}
+        self._hooks = [p.register_post_accumulate_grad_hook(self._on_gradient) for p in names]
+
+    def set_passes(self, passes):
+        self._passes = passes
+        self._passes_left = dict.fromkeys(self._names, passes)
+
+    def _on_gradient(self, parameter):
+        if parameter in self.pending:
+            raise RuntimeError("a gradient was computed more than backward_passes_per_step times before step(); raise "
+                               "backward_passes_per_step to add gradients up")
+        self._passes_left[parameter] -= 1
+        if self._passes_left[parameter] == 0:
+            self._submit(parameter)
+
+    def _submit(self, parameter):
+        if parameter.grad is None:
+            # Not in this rank's backward pass, but possibly in that of another.
+            parameter.grad = torch.zeros_like(parameter)
+        if parameter.grad.is_sparse:
+            if not self._sparse_as_dense:
+                raise ValueError(f"the gradient of {self._names[parameter]} is sparse: use sparse_as_dense=True")
+            parameter.grad = parameter.grad.to_dense()
+        compressed, context = self._compression.compress(parameter.grad)
+        operation = Reduction(compressed, compressed, self._names[parameter], self._op, *self._scales)
+        self.pending[parameter] = operation, context
+
+    def finish(self):
+        for parameter in self._names:
+            if parameter not in self.pending:
+                self._submit(parameter)
+        for parameter, (operation, context) in self.pending.items():
+            result = self._compression.decompress(operation.synchronize(), context)
+            if result.data_ptr() != parameter.grad.data_ptr():
+                parameter.grad.copy_(result)
+        self.pending.clear()
+        self.set_passes(self._passes)
+
+
+def _names_of(optimizer, named_parameters):
+    """Parameter: name, of all that need gradients. Names differ between the optimizers of a process."""
+    given = list(named_parameters) if named_parameters is not None else []
+    if any(not isinstance(item, tuple) for item in given):
+        raise ValueError("named_parameters: give pairs of a name and a parameter, e.g. model.named_parameters()")
+    if len({name for name, _ in given}) < len(given):
+        raise ValueError("named_parameters: a name stands for more than one parameter")
+    number = next(_numbers)
+    prefix = f"optimizer{number}." if number else ""
+    names = {}
+    known = {parameter: name for name, parameter in given}
+    for i, group in enumerate(optimizer.param_groups):
+        for j, parameter in enumerate(group["params"]):
+            if given and parameter not in known:
+                raise ValueError("named_parameters lacks a parameter of the optimizer")
+            if parameter.requires_grad:
+                names[parameter] = prefix + known.get(parameter, f"{i}.{j}")
+    return names

@@ -1,0 +1,141 @@
+"""What ranks bring to the same value before they train, and what newcomers need of the others."""
+
+import ctypes
+import io
+import pickle
+
+import torch
+
+from hora.torch import world
+from hora.torch.collectives import allgather, broadcast_, broadcast_async_
+from hora.torch.operations import synchronize
+
+
+def broadcast_parameters(params, root_rank):
+    """Of rank `root_rank`, to all. `params`: a state_dict(), or pairs of a name and a tensor (named_parameters())."""
+    items = params.items() if isinstance(params, dict) else params
+    handles = [broadcast_async_(tensor.detach(), root_rank, f"parameters.{name}") for name, tensor in items
+               if isinstance(tensor, torch.Tensor)]
+    for handle in handles:
+        synchronize(handle)
+
+
+def broadcast_object(obj, root_rank=0, name=None):
+    """The object of rank `root_rank`, on every rank; it must be picklable."""
+    name = name or "object"
+    content = torch.empty(0, dtype=torch.uint8)
+    if world.rank() == root_rank:
+        content = torch.frombuffer(bytearray(pickle.dumps(obj)), dtype=torch.uint8)
+    size = torch.tensor([content.numel()])
+    broadcast_(size, root_rank, f"{name}.size")
+    if world.rank() != root_rank:
+        content = torch.empty(int(size), dtype=torch.uint8)
+    broadcast_(content, root_rank, f"{name}.content")
+    return obj if world.rank() == root_rank else _loads(content)
+
+
+def allgather_object(obj, name=None):
+    """The objects of all ranks, as a list, on every rank."""
+    content = torch.frombuffer(bytearray(pickle.dumps(obj)), dtype=torch.uint8)
+    sizes = allgather(torch.tensor([content.numel()]), name and f"{name}.size")
+    contents = allgather(content, name and f"{name}.content")
+    return [_loads(part) for part in contents.split(sizes.tolist())]
+
+
+def _loads(content):
+    return pickle.loads(ctypes.string_at(content.data_ptr(), content.numel()))
+
+
+def broadcast_optimizer_state(optimizer, root_rank):
+    """Of rank `root_rank`, to all: the state of each parameter, learning rates and the like."""
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise ValueError("broadcast_optimizer_state: LBFGS keeps no state for each parameter; broadcast a checkpoint")
+    state = optimizer.state_dict()
+    is_root = world.rank() == root_rank
+    tensors, skeleton = _take_apart(state) if is_root else ([], b"")
+    skeleton = broadcast_object(skeleton, root_rank, "optimizer")
+    if not is_root:
+        tensors, state = _put_together(skeleton)
+    handles = [broadcast_async_(tensor, root_rank, f"optimizer.{i}") for i, tensor in enumerate(tensors)]
+    for handle in handles:
+        synchronize(handle)
+    if not is_root:
+        optimizer.load_state_dict(state)
+
+
+def register_state(name, value):
+    """Memory that a newcomer gets from the others (see step()): of a tensor, a module or an optimizer.
+
+    All ranks register the same before their first step(). An optimizer's state must be there by then; one that has
+    taken no step yet gets it here, as after no step. What is no tensor, such as a learning rate that a schedule has
+    set, is not covered: compute it from a registered counter of steps.
+    """
+    if isinstance(value, torch.optim.Optimizer):
+        if not value.state:
+            _make_state(value)
+        for i, state in value.state_dict()["state"].items():
+            for key, tensor in state.items():
+                if isinstance(tensor, torch.Tensor):
+                    world.communicator().register_state(f"{name}.{i}.{key}", tensor.detach())
+    elif isinstance(value, torch.nn.Module):
+        for key, tensor in value.state_dict().items():
+            world.communicator().register_state(f"{name}.{key}", tensor.detach())
+    else:
+        world.communicator().register_state(name, value.detach())
+
+
+def _make_state(optimizer):
+    """Has an optimizer make the tensors of its state, by a step that changes nothing."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    before = [(p.detach().clone(), p.grad) for p in parameters]
+    for p in parameters:
+        p.grad = torch.zeros_like(p)
+    # The step of the optimizer itself, without the exchange of gradients.
+    getattr(optimizer, "step_alone", optimizer.step)()
+    with torch.no_grad():
+        for p, (value, gradient) in zip(parameters, before):
+            p.copy_(value)
+            p.grad = gradient
+        for state in optimizer.state.values():
+            if isinstance(state.get("step"), torch.Tensor):
+                state["step"].zero_()
+
+
+class _Taking(pickle.Pickler):
+    """Leaves tensors out, and keeps them in their order."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.tensors = []
+
+    def persistent_id(self, obj):
+        if not isinstance(obj, torch.Tensor):
+            return None
+        self.tensors.append(obj.detach())
+        return tuple(obj.shape), obj.dtype
+
+
+class _Putting(pickle.Unpickler):
+    """Puts empty tensors where tensors were left out."""
+
+    def __init__(self, file):
+        super().__init__(file)
+        self.tensors = []
+
+    def persistent_load(self, pid):
+        shape, dtype = pid
+        self.tensors.append(torch.empty(shape, dtype=dtype))
+        return self.tensors[-1]
+
+
+def _take_apart(state):
+    file = io.BytesIO()
+    pickler = _Taking(file)
+    pickler.dump(state)
+    return pickler.tensors, file.getvalue()
+
+
+def _put_together(skeleton):
+    unpickler = _Putting(io.BytesIO(skeleton))
+    state = unpickler.load()
+    return unpickler.tensors, state

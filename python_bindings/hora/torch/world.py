@@ -1,0 +1,102 @@
+"""The job that this process is in: one for each process, as in Horovod."""
+
+import atexit
+
+import hora
+
+_communicator: hora.Communicator | None = None
+_named_from_nothing: dict[str, set[int]] = {}  # kind: indices of unnamed operations that are not synchronized
+
+
+def init(**options) -> None:
+    """Joins the job that the launcher describes; without one, a job of one. `options`: see Communicator.init()."""
+    global _communicator
+    if _communicator is not None:
+        return
+    _communicator = hora.Communicator.init(**options)
+    atexit.register(shutdown)
+
+
+def shutdown() -> None:
+    """Leaves the job in order; the others go on. Runs by itself at the end of the process."""
+    global _communicator
+    if _communicator is None:
+        return
+    leaving, _communicator = _communicator, None
+    atexit.unregister(shutdown)
+    _named_from_nothing.clear()
+    leaving.shutdown()
+
+
+def is_initialized() -> bool:
+    return _communicator is not None
+
+
+def communicator() -> hora.Communicator:
+    """The communicator below, for what Horovod has no name for."""
+    if _communicator is None:
+        raise ValueError("hora has not been initialized; call hvd.init() first")
+    return _communicator
+
+
+def rank() -> int:
+    return communicator().rank
+
+
+def size() -> int:
+    return communicator().size
+
+
+def local_rank() -> int:
+    """Position among the ranks that share this rank's host."""
+    return _places_on_host()[0]
+
+
+def local_size() -> int:
+    return _places_on_host()[1]
+
+
+def cross_rank() -> int:
+    """Position of this rank's host among the hosts."""
+    hosts = communicator().view.hosts
+    return list(dict.fromkeys(hosts)).index(hosts[rank()])
+
+
+def cross_size() -> int:
+    return len(set(communicator().view.hosts))
+
+
+def observing() -> bool:
+    """This process is a newcomer that catches up: what it contributes is ignored, so it may skip computing it."""
+    return communicator().observing
+
+
+def step() -> None:
+    """The end of a step of the training loop, on every rank: newcomers enter here, and rank() and size() may change.
+
+    Only jobs that take newcomers need it (`hora run --max-restarts`), with all state registered before the first one.
+    """
+    communicator().step()
+    _named_from_nothing.clear()
+
+
+def barrier() -> None:
+    """Returns when every rank has called it."""
+    communicator().barrier()
+
+
+def take_index(kind: str) -> int:
+    """The least one that is free. Ranks submit unnamed operations in one order, so they find the same."""
+    taken = _named_from_nothing.setdefault(kind, set())
+    index = next(i for i in range(len(taken) + 1) if i not in taken)
+    taken.add(index)
+    return index
+
+
+def give_index_back(kind: str, index: int) -> None:
+    _named_from_nothing.get(kind, set()).discard(index)
+
+
+def _places_on_host() -> tuple[int, int]:
+    hosts, own = communicator().view.hosts, rank()
+    return hosts[:own].count(hosts[own]), hosts.count(hosts[own])

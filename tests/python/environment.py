@@ -1,0 +1,28 @@
+"""Where environment_test.py puts things. Imported first: it also finds the modules of the process tests."""
+
+import pathlib
+import sys
+import unittest
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "processes"))
+
+import report  # noqa: E402
+
+BIN = report.ROOT / "build" / "envs" / "torch" / "bin"
+READY = BIN.parent / "hora-installed"
+
+
+def wheel_folder(build):
+    return build / "wheel"
+
+
+def wheel(build):
+    wheels = sorted(wheel_folder(build).glob("hora-*.whl"))
+    assert len(wheels) == 1, wheels
+    return wheels[0]
+
+
+def require():
+    if not READY.exists():
+        raise unittest.SkipTest("no environment with PyTorch and hora (environment_test tells why)")
