@@ -246,7 +246,8 @@ Status Session::start_engine(const View& view, const Positions& done) {
 Status Session::leave(std::chrono::milliseconds timeout) {
   const TimePoint deadline = clock_.now() + timeout;
   // Who leaves takes its memory along: what it has released must not be missing elsewhere (law 4).
-  if (engine_ && !observing()) (void)engine_->wait_stable(deadline);
+  // Half of the time is for the departure itself.
+  if (engine_ && !observing()) (void)engine_->wait_stable(deadline - timeout / 2);
   sentinel_->leave();
   const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
   stop();
