@@ -55,8 +55,8 @@ void define_errors(py::module_& module) {
   };
   const py::object base = add("HoraError", "What hora raises. Its subclasses say what can be done about it.", nullptr);
   for (const Class& one : kClasses) {
-    const py::tuple bases =
-        one.also != nullptr ? py::make_tuple(base, py::handle(*one.also)) : py::make_tuple(base);
+    py::tuple bases = py::make_tuple(base);
+    if (one.also != nullptr) bases = py::make_tuple(base, py::handle(*one.also));
     add(one.name, one.about, bases.ptr());
   }
   py::register_local_exception_translator([](std::exception_ptr thrown) {

@@ -18,7 +18,10 @@ Rendezvous::Rendezvous(hora::Rendezvous native)
     : native_(std::make_unique<hora::Rendezvous>(std::move(native))), process_(::getpid()) {}
 
 Rendezvous::~Rendezvous() {
-  if (::getpid() != process_) return void(native_.release());
+  if (::getpid() != process_) {
+    (void)native_.release();
+    return;
+  }
   const py::gil_scoped_release released;
   native_.reset();
 }
