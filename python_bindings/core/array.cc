@@ -62,6 +62,16 @@ std::string class_name(py::handle object) {
   return Py_TYPE(object.ptr())->tp_name;
 }
 
+py::object capsule_of(const py::object& producer) {
+  const py::object make = producer.attr("__dlpack__");
+  try {
+    return make(py::arg("max_version") = py::make_tuple(dlpack::kMajorVersion, 0));
+  } catch (py::error_already_set& error) {
+    if (!error.matches(PyExc_TypeError)) throw;
+    return make();  // from before DLPack had versions
+  }
+}
+
 [[noreturn]] void refuse_read_only(const char* role) {
   throw py::value_error(std::string(role) + " is read-only, and would be written; give a writable array (a copy)");
 }
@@ -141,12 +151,12 @@ bool Array::read_exchange_table(const char* role) {
 
 bool Array::read_capsule(const char* role, Access access) {
   if (!py::hasattr(owner_, "__dlpack__")) return false;
-  const py::object make = owner_.attr("__dlpack__");
   try {
-    keeper_ = make(py::arg("max_version") = py::make_tuple(dlpack::kMajorVersion, 0));
+    keeper_ = capsule_of(owner_);
   } catch (py::error_already_set& error) {
-    if (!error.matches(PyExc_TypeError)) throw;
-    keeper_ = make();  // a producer from before the versions
+    if (!error.matches(PyExc_BufferError)) throw;
+    py::raise_from(error, PyExc_TypeError, (std::string(role) + " cannot be shared: " + error.what()).c_str());
+    throw py::error_already_set();
   }
   if (PyCapsule_IsValid(keeper_.ptr(), "dltensor_versioned") != 0) {
     const auto* managed =

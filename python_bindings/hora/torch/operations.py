@@ -34,7 +34,7 @@ class Operation(abc.ABC):
 
     def synchronize(self):
         while self._result is None:
-            _wait(self._handle)
+            _await_end(self._handle)
             self._advance()
         if self._index is not None:
             world.give_index_back(self._kind, self._index)
@@ -47,18 +47,18 @@ class Operation(abc.ABC):
         return self._result is not None
 
 
-def _wait(handle):
+def _await_end(handle):
     """Keeps gatherings going meanwhile: another rank may wait for one before it submits what this rank waits for."""
-    while Gathering.unfinished and not handle.done():
-        for gathering in tuple(Gathering.unfinished):
+    while not handle.done():
+        others = [gathering for gathering in Gathering.unfinished if not gathering.waits_for(handle)]
+        for gathering in others:
             with contextlib.suppress(HoraError):  # its own synchronize() raises it
                 gathering.poll()
         try:
-            handle.wait(SHORTLY)
-        except TimedOutError:
-            if handle.done():
+            handle.wait(SHORTLY if others else None)
+        except HoraError as error:
+            if not handle.done() and not isinstance(error, TimedOutError):
                 raise
-    return handle.wait()
 
 
 class Reduction(Operation):
@@ -123,6 +123,9 @@ class Gathering(Operation):
         self._rows = self._gathered = None
         Gathering.unfinished.append(self)
         self._ask_for_rows()
+
+    def waits_for(self, handle):
+        return self._handle is handle
 
     def _ask_for_rows(self):
         self._gathered = None
