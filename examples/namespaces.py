@@ -1,7 +1,7 @@
 """Hosts for a demo and for tests: network namespaces on one bridge, each with an sshd of its own, and the shell that
 reaches them.
 
-Only the network is apart: processes, files and users are those of this machine.
+Only network and name are apart: processes, files and users are those of this machine.
 """
 
 import os
@@ -84,7 +84,9 @@ class Namespaces:
     def start_server(self, index):
         sshd = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ.get("PATH", ""))
         server = subprocess.Popen(
-            ["ip", "netns", "exec", self.names[index], sshd, "-D", "-e", "-f", self.folder / "sshd.conf"],
+            # A name of its own, by which some programs tell hosts apart.
+            ["ip", "netns", "exec", self.names[index], "unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"',
+             self.names[index], sshd, "-D", "-e", "-f", self.folder / "sshd.conf"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.servers.append(server)
         deadline = time.monotonic() + PATIENCE_S

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/socket_address.h"
+#include "base/thread.h"
 
 namespace hora::store {
 namespace {
@@ -34,7 +35,7 @@ Result<std::unique_ptr<StoreServer>> StoreServer::start(ServerConfig config, con
   server->address_ = std::move(*address);
   server->stop_.reset(::eventfd(0, EFD_CLOEXEC));
   if (!server->stop_) return system_error("eventfd", errno);
-  server->thread_ = std::thread([raw = server.get()] { raw->run(); });
+  server->thread_ = start_thread("hora-store", [raw = server.get()] { raw->run(); });
   return server;
 }
 

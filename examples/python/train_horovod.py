@@ -4,8 +4,8 @@
     hora run -np 4 --min-np 2 --max-restarts 2 python examples/python/train_horovod.py --elastic
 
 Nothing handles a failure: the averages are over the ranks that are left, and each batch is shared out by the rank and
-size of the moment. With --elastic, newcomers that `hora run` starts for the dead receive the state and enter between two
-steps.
+size of the moment. With --elastic, newcomers that `hora run` starts for the dead receive the state and enter between
+two steps.
 """
 
 import argparse
@@ -56,8 +56,8 @@ def main():
     hashes = hvd.allgather_object(hashlib.sha256(content).hexdigest())
     equal = len(set(hashes)) == 1
     if hvd.rank() == 0:
-        print(f"{len(schedule)} steps, {hvd.size()} ranks at the end, parameters {'' if equal else 'NOT '}equal on all of "
-              f"them, test accuracy {100 * digits.accuracy(model, *test):.1f} %")
+        print(f"{len(schedule)} steps, {hvd.size()} ranks at the end, parameters {'' if equal else 'NOT '}equal on all "
+              f"of them, test accuracy {100 * digits.accuracy(model, *test):.1f} %")
     hvd.shutdown()
     return 0 if equal else 1
 

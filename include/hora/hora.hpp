@@ -237,8 +237,7 @@ class HORA_EXPORT Communicator {
   void on_view_change(std::function<void(const View& before, const View& after)> callback);
   // For interpreters, whose users press Ctrl-C. `interrupted` is asked every half second by a thread that waits in an
   // ordered collective, and runs on it. When it returns true the call throws timed_out; its operation goes on, and its
-  // memory stays in use until the next ordered call has returned. Waits of handles have timeouts; step() and flush() are
-  // not interrupted.
+  // memory stays in use until the next ordered call has returned. step() and flush() are not interrupted.
   void interrupt_waits(std::function<bool()> interrupted);
   // Returns when every result this rank has released is known to be held by every member (STABLE): from then on no
   // failure can make it not have happened. Do this before a checkpoint or any other effect outside of the job. Not

@@ -78,8 +78,7 @@ py::object capsule_of(const py::object& producer) {
 
 }  // namespace
 
-Array::Array(py::handle object, const char* role, Access access)
-    : owner_(py::reinterpret_borrow<py::object>(object)) {
+Array::Array(py::handle object, const char* role, Access access) : owner_(py::reinterpret_borrow<py::object>(object)) {
   if (read_buffer(role, access) || read_exchange_table(role) || read_capsule(role, access)) return;
   throw py::type_error(std::string(role) + " is a " + class_name(object) +
                        "; give an array with the buffer protocol or DLPack (NumPy, PyTorch, ...) of numbers");
@@ -174,7 +173,8 @@ void Array::take(const dlpack::Tensor& tensor, const char* role) {
   const std::int32_t device = tensor.device.type;
   if (device != dlpack::kCpu && device != dlpack::kCudaHost && device != dlpack::kRocmHost) {
     throw py::type_error(std::string(role) + " lies on a device (DLPack type " + std::to_string(device) + ", number " +
-                         std::to_string(tensor.device.index) + "); hora's Python module takes memory of the host: copy "
+                         std::to_string(tensor.device.index) +
+                         "); hora's Python module takes memory of the host: copy "
                          "it there first, e.g. tensor.cpu()");
   }
   if (tensor.type.lanes != 1 || tensor.type.bits % 8 != 0)
@@ -192,8 +192,9 @@ void Array::require_contiguous(const std::int64_t* strides, std::int64_t unit, c
   std::int64_t expected = unit;
   for (std::size_t i = shape_.size(); i-- > 0 && count_ > 0;) {
     if (shape_[i] != 1 && strides[i] != expected)
-      throw py::value_error(std::string(role) + " is not contiguous; give a contiguous copy (numpy.ascontiguousarray(a), "
-                            "tensor.contiguous())");
+      throw py::value_error(std::string(role) +
+                            " is not contiguous; give a contiguous copy "
+                            "(numpy.ascontiguousarray(a), tensor.contiguous())");
     expected *= shape_[i];
   }
 }
@@ -209,8 +210,8 @@ Payload Array::reducible(ReduceOp op) const {
     throw py::type_error("allreduce: a sum of bools is no bool; use MAX for 'any', MIN for 'all', or another type");
   }
   throw py::type_error("allreduce: " + type_name() +
-                       " cannot be reduced; convert it to float16, bfloat16, float32, float64, int8, int16, int32, int64 "
-                       "or uint8");
+                       " cannot be reduced; convert it to float16, bfloat16, float32, float64, int8, int16, int32, "
+                       "int64 or uint8");
 }
 
 Payload Array::movable() const {

@@ -59,7 +59,7 @@ class Array {
   std::uint64_t count_ = 0;
   dlpack::ElementType type_{};
   std::vector<std::int64_t> shape_;
-  pybind11::object owner_;  // the tensor
+  pybind11::object owner_;   // the tensor
   pybind11::object keeper_;  // the capsule of a DLPack producer
   Py_buffer buffer_{};       // buffer_.obj is null where it is not by the buffer protocol
 };

@@ -124,10 +124,9 @@ Outcome Communicator::ordered(std::vector<Array>&& arrays, Function function) {
 Outcome Communicator::allreduce(py::handle source, py::handle target, ReduceOp op) {
   std::vector<Array> arrays = read_reduction(source, target);
   const auto [dtype, count] = arrays.front().reducible(op);
-  return ordered(std::move(arrays), [in = arrays.front().data(), out = arrays.back().data(), count = count,
-                                     dtype = dtype, op](hora::Communicator& native) {
-    return native.allreduce(in, out, count, dtype, op);
-  });
+  return ordered(std::move(arrays),
+                 [in = arrays.front().data(), out = arrays.back().data(), count = count, dtype = dtype,
+                  op](hora::Communicator& native) { return native.allreduce(in, out, count, dtype, op); });
 }
 
 Outcome Communicator::broadcast(py::handle tensor, int root) {
@@ -142,10 +141,9 @@ Outcome Communicator::broadcast(py::handle tensor, int root) {
 Outcome Communicator::allgather(py::handle source, py::handle target) {
   std::vector<Array> arrays = read_gathering(source, target, view().size());
   const auto [dtype, count] = arrays.front().movable();
-  return ordered(std::move(arrays), [in = arrays.front().data(), out = arrays.back().data(), dtype = dtype,
-                                     count = count](hora::Communicator& native) {
-    return native.allgather(in, out, count, dtype);
-  });
+  return ordered(std::move(arrays),
+                 [in = arrays.front().data(), out = arrays.back().data(), dtype = dtype,
+                  count = count](hora::Communicator& native) { return native.allgather(in, out, count, dtype); });
 }
 
 Outcome Communicator::barrier() {
@@ -163,8 +161,7 @@ std::unique_ptr<Handle> Communicator::allreduce_async(const std::string& name, p
                                                       ReduceOp op) {
   std::vector<Array> arrays = read_reduction(source, target);
   const Tensor tensor = tensor_of(arrays, arrays.front().reducible(op));
-  return named(std::move(arrays),
-               [&](hora::Communicator& native) { return native.allreduce_async(name, tensor, op); });
+  return named(std::move(arrays), [&](hora::Communicator& native) { return native.allreduce_async(name, tensor, op); });
 }
 
 std::unique_ptr<Handle> Communicator::broadcast_async(const std::string& name, py::handle tensor, int root) {

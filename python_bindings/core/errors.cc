@@ -22,7 +22,8 @@ struct Class {
 
 const Class kClasses[] = {
     {StatusCode::invalid_argument, "InvalidArgumentError", &PyExc_ValueError, "The call is wrong: fix it."},
-    {StatusCode::mismatch, "MismatchError", nullptr, "Ranks disagree about an operation: the same error on every rank."},
+    {StatusCode::mismatch, "MismatchError", nullptr,
+     "Ranks disagree about an operation: the same error on every rank."},
     {StatusCode::peer_failed, "PeerFailedError", nullptr,
      "A rank died and this operation could not be saved: go on, the next call works."},
     {StatusCode::fenced, "FencedError", nullptr, "This process is no longer in the job: end, or join as a new one."},
@@ -47,8 +48,7 @@ void raise(const Error& error) {
 void define_errors(py::module_& module) {
   const auto add = [&module](const char* name, const char* about, PyObject* bases) {
     const std::string full = std::string("hora.") + name;
-    const auto type = py::reinterpret_steal<py::object>(
-        PyErr_NewExceptionWithDoc(full.c_str(), about, bases, nullptr));
+    const auto type = py::reinterpret_steal<py::object>(PyErr_NewExceptionWithDoc(full.c_str(), about, bases, nullptr));
     if (!type) throw py::error_already_set();
     module.attr(name) = type;
     return type;

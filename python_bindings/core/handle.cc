@@ -27,8 +27,8 @@ Outcome Handle::wait(std::optional<double> timeout) {
   while (!done()) {
     const SteadyClock::duration left = deadline ? *deadline - SteadyClock::now() : kSignalsEvery;
     if (deadline && left <= SteadyClock::duration::zero()) {
-      throw Error(Status(StatusCode::timed_out, "wait: the operation has not ended within " +
-                                                    std::to_string(*timeout) + " s; it goes on, wait() again"));
+      throw Error(Status(StatusCode::timed_out, "wait: the operation has not ended within " + std::to_string(*timeout) +
+                                                    " s; it goes on, wait() again"));
     }
     communicator_->call([&](hora::Communicator&) {
       (void)pending_.handle.wait_for(std::min<SteadyClock::duration>(left, kSignalsEvery));

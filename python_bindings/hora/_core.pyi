@@ -1,6 +1,6 @@
 """The C++ side of hora.
 
-An `Array` is anything contiguous in memory of the host with the buffer protocol or DLPack: NumPy arrays, PyTorch tensors,
+An `_Array` is anything contiguous in memory of the host with the buffer protocol or DLPack: NumPy arrays, PyTorch tensors,
 bytearrays, ... It is used in place, without a copy. A wrong one raises TypeError (not such a thing, another type than the
 other array) or ValueError (not contiguous, read-only but to be written, another size).
 
@@ -13,7 +13,7 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
-Array = Any  # with __dlpack__ or the buffer protocol
+_Array = Any  # with __dlpack__ or the buffer protocol
 
 __version__: str
 
@@ -89,22 +89,22 @@ class Communicator:
         """This process has not entered yet: its calls return what the members' did, and what it gives is ignored."""
 
     # Ordered: every rank makes the same calls in the same order.
-    def allreduce(self, source: Array, target: Array | None = None, op: ReduceOp = ...) -> Outcome:
+    def allreduce(self, source: _Array, target: _Array | None = None, op: ReduceOp = ...) -> Outcome:
         """target = source of rank 0 `op` source of rank 1 ...; in place without a target."""
 
-    def broadcast(self, tensor: Array, root: int) -> Outcome: ...
-    def allgather(self, source: Array, target: Array) -> Outcome:
+    def broadcast(self, tensor: _Array, root: int) -> Outcome: ...
+    def allgather(self, source: _Array, target: _Array) -> Outcome:
         """The sources of all ranks, one after the other. PeerFailedError when size changed under the call."""
 
     def barrier(self) -> Outcome: ...
 
     # Named: any order. A name stands for the same tensor on all ranks, and can be in flight once at a time.
-    def allreduce_async(self, name: str, source: Array, target: Array | None = None, op: ReduceOp = ...) -> Handle: ...
-    def broadcast_async(self, name: str, tensor: Array, root: int) -> Handle: ...
-    def allgather_async(self, name: str, source: Array, target: Array) -> Handle: ...
+    def allreduce_async(self, name: str, source: _Array, target: _Array | None = None, op: ReduceOp = ...) -> Handle: ...
+    def broadcast_async(self, name: str, tensor: _Array, root: int) -> Handle: ...
+    def allgather_async(self, name: str, source: _Array, target: _Array) -> Handle: ...
 
     # Elastic jobs.
-    def register_state(self, name: str, array: Array) -> None:
+    def register_state(self, name: str, array: _Array) -> None:
         """Memory that a newcomer gets from the others. All ranks register the same before their first step()."""
 
     def step(self) -> None:

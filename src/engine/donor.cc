@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -14,6 +13,7 @@
 #include <system_error>
 
 #include "base/failpoint.h"
+#include "base/thread.h"
 
 namespace hora::engine {
 
@@ -52,10 +52,7 @@ Donation::Donation(MemberId newcomer, UniqueFd stream, std::size_t state_bytes, 
       log_(log),
       wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   if (!wake_) throw std::system_error(errno, std::generic_category(), "eventfd");
-  thread_ = std::thread([this, state_bytes] {
-    pthread_setname_np(pthread_self(), "hora-donation");
-    run(state_bytes);
-  });
+  thread_ = start_thread("hora-donation", [this, state_bytes] { run(state_bytes); });
 }
 
 Donation::~Donation() {

@@ -248,7 +248,7 @@ class Engine final : public Front {
   std::atomic<const View*> visible_;                       // the one that the last call returned in
   std::function<void(const View&, const View&)> callback_ GUARDED_BY(visible_mutex_);
   std::function<bool()> interrupted_wait_;  // of the thread that makes ordered calls
-  Status fence_cause_;  // written once, before fenced_ is set
+  Status fence_cause_;                      // written once, before fenced_ is set
 };
 
 }  // namespace hora::engine

@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "base/environment.h"
-#include "engine/signals_blocked.h"
 
 namespace hora::engine {
 
@@ -21,7 +20,6 @@ Result<std::unique_ptr<HostedStore>> HostedStore::start(const store::ServerConfi
   const auto level = parse_log_level(Environment::of_process());
   if (!level.ok()) return level.status();
   std::unique_ptr<HostedStore> hosted(new HostedStore(config, level.value()));
-  const SignalsBlocked blocked;
   try {
     auto server = store::StoreServer::start(config, hosted->clock_, hosted->log_);
     if (!server.ok()) return server.status();

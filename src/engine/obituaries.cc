@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/socket_address.h"
+#include "base/thread.h"
 #include "elastic/store/obituary.h"
 
 namespace hora::engine {
@@ -28,7 +29,7 @@ Result<std::unique_ptr<Obituaries>> Obituaries::start(store::ClientConfig config
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop) return system_error("eventfd", errno);
   std::unique_ptr<Obituaries> obituaries(new Obituaries(config, clock, log, std::move(callback), std::move(stop)));
-  obituaries->thread_ = std::thread([raw = obituaries.get()] { raw->run(); });
+  obituaries->thread_ = start_thread("hora-obituary", [raw = obituaries.get()] { raw->run(); });
   return obituaries;
 }
 

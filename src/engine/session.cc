@@ -1,7 +1,6 @@
 #include "engine/session.h"
 
 #include <fmt/format.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -10,23 +9,11 @@
 
 #include "base/environment.h"
 #include "base/machine.h"
+#include "base/thread.h"
 #include "elastic/store/store_client.h"
 #include "engine/bootstrap.h"
-#include "engine/signals_blocked.h"
 
 namespace hora::engine {
-
-namespace {
-
-template <typename Body>
-std::thread start_thread(const char* name, Body body) {
-  return std::thread([name, body] {
-    pthread_setname_np(pthread_self(), name);
-    body();
-  });
-}
-
-}  // namespace
 
 Result<std::unique_ptr<shm::Segment>> SegmentSource::create(MemberId owner, const shm::SegmentLayout& layout) {
   return shm::Segment::create(owner, layout);
@@ -45,7 +32,6 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentS
   const auto level = parse_log_level(Environment::of_process());
   if (!level.ok()) return level.status();
   std::unique_ptr<Session> session(new Session(options, level.value(), segments));
-  const SignalsBlocked blocked;
   try {
     HORA_TRY(session->join());
   } catch (const std::system_error& error) {

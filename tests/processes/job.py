@@ -34,7 +34,7 @@ class Job:
         arguments += [str(part).replace("{folder}", str(self.folder)) for part in command]
         with open(self.output_path, "wb") as output:
             self.process = subprocess.Popen(
-                arguments, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+                arguments, stdout=output, stderr=subprocess.STDOUT, process_group=0,
                 env={**os.environ, **(environment or {})},
             )
         self.exit = os.pidfd_open(self.process.pid)

@@ -2,15 +2,17 @@
 
 import traceback
 
-_checks = []
-
-
-class Skipped(Exception):
-    """Raised on all ranks alike."""
+_checks = []  # with the least number of ranks of each
 
 
 def check(function):
-    _checks.append(function)
+    _checks.append((function, 1))
+    return function
+
+
+def check_of_several(function):
+    """Of two ranks or more."""
+    _checks.append((function, 2))
     return function
 
 
@@ -28,16 +30,15 @@ def raised(kinds, function, *arguments, **options):
     raise AssertionError(f"{function} raised nothing")
 
 
-def run_all(rank, *arguments):
+def run_all(size, *arguments):
     """Ends at the first that fails: ranks may not be in step any more. 0, or the exit status."""
-    for function in _checks:
-        word = "ok"
+    for function, least in _checks:
+        if size < least:
+            continue
         try:
             function(*arguments)
-        except Skipped:
-            word = "skipped"
         except BaseException:
-            print(f"rank {rank}: failed {function.__name__}\n{traceback.format_exc()}", flush=True)
+            print(f"failed {function.__name__}\n{traceback.format_exc()}", flush=True)
             return 1
-        print(f"rank {rank}: {word} {function.__name__}", flush=True)
+        print(f"ok {function.__name__}", flush=True)
     return 0

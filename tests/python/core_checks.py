@@ -10,7 +10,7 @@ import weakref
 import numpy
 
 import hora
-from checks import Skipped, check, expect, raised, run_all
+from checks import check, check_of_several, expect, raised, run_all
 from hora import ReduceOp
 
 FLOATING = (numpy.float16, numpy.float32, numpy.float64)
@@ -42,11 +42,6 @@ class DLPackOfOld(OnlyDLPack):
 
     def __dlpack__(self, stream=None):
         return self._array.__dlpack__()
-
-
-def need_two(comm):
-    if comm.size < 2:
-        raise Skipped
 
 
 def shares(comm):
@@ -152,9 +147,8 @@ def refuses_wrong_arrays(comm):
     expect("'many'" in raised(TypeError, hora.Communicator.init, size="many"))
 
 
-@check
+@check_of_several
 def tells_of_disagreement_everywhere(comm):
-    need_two(comm)
     text = raised(hora.MismatchError, comm.allreduce, numpy.zeros(3 + comm.rank, numpy.float32))
     expect("rank 1" in text and isinstance(hora.MismatchError("x"), hora.HoraError))
     handle = comm.allreduce_async("shape", numpy.zeros(3 + comm.rank, numpy.float32))
@@ -178,9 +172,8 @@ def named_tensors_meet_in_any_order(comm):
     expect(gathered[:, 0].tolist() == list(range(comm.size)) and (shared == comm.size - 1).all())
 
 
-@check
+@check_of_several
 def a_wait_has_a_timeout(comm):
-    need_two(comm)
     data = numpy.ones(3, numpy.float32)
     if comm.rank == 0:
         handle = comm.allreduce_async("late", data)
@@ -195,9 +188,8 @@ def a_wait_has_a_timeout(comm):
     expect((data == comm.size).all())
 
 
-@check
+@check_of_several
 def other_threads_run_during_a_wait(comm):
-    need_two(comm)
     progress = numpy.zeros(1, numpy.int32)
 
     def count():
@@ -236,9 +228,8 @@ def interrupted(function):
         thread.join()
 
 
-@check
+@check_of_several
 def ctrl_c_ends_a_wait_and_the_operation_goes_on(comm):
-    need_two(comm)
     ordered, named = numpy.ones(100_000, numpy.float32), numpy.ones(5, numpy.float32)
     told = numpy.zeros(1, numpy.int32)
     if comm.rank == 0:
@@ -255,9 +246,8 @@ def ctrl_c_ends_a_wait_and_the_operation_goes_on(comm):
     expect((ordered == comm.size).all() and (named == comm.size).all())
 
 
-@check
+@check_of_several
 def memory_lives_as_long_as_its_operation(comm):
-    need_two(comm)
     data = numpy.ones(1000, numpy.float32)
     watched = weakref.ref(data)
     if comm.rank == 0:
@@ -321,7 +311,7 @@ def a_process_can_have_more_than_one(comm):
 
 def main():
     comm = hora.Communicator.init()
-    status = run_all(comm.rank, comm)
+    status = run_all(comm.size, comm)
     if status == 0:
         comm.shutdown()
     return status

@@ -12,7 +12,7 @@ class Core(unittest.TestCase):
     pass
 
 
-ranks.add_tests(Core, "core_checks.py", (1, 2, 4), ranks.names_of("core_checks.py"))
+ranks.add_tests(Core, "core_checks.py", (1, 2, 4))
 
 if __name__ == "__main__":
     report.main()

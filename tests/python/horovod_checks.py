@@ -334,7 +334,7 @@ def main():
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     gloo.init_process_group("gloo", init_method=f"file://{path}", rank=hvd.rank(), world_size=hvd.size())
     torch.set_num_threads(1)
-    status = run_all(hvd.rank())
+    status = run_all(hvd.size())
     gloo.destroy_process_group()
     hvd.shutdown()
     expect("init" in raised(ValueError, hvd.rank))

@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""hora.torch beside torch.distributed with gloo, in the same processes: horovod_checks.py at 2 and 4 ranks."""
+"""hora.torch beside torch.distributed with gloo, in the same processes: horovod_checks.py at 2 and 4 ranks.
+
+And what both faces do when ranks die in a call: death_checks.py.
+"""
 
 import unittest
 
@@ -12,7 +15,12 @@ class Horovod(unittest.TestCase):
     pass
 
 
-ranks.add_tests(Horovod, "horovod_checks.py", (2, 4), ranks.names_of("horovod_checks.py"))
+class Deaths(unittest.TestCase):
+    pass
+
+
+ranks.add_tests(Horovod, "horovod_checks.py", (2, 4))
+ranks.add_tests(Deaths, "death_checks.py", (4,), survivors=2)
 
 if __name__ == "__main__":
     report.main()

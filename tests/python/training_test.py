@@ -41,7 +41,7 @@ class Training(unittest.TestCase):
         self.assertTrue(all(size == len(survivors) for size in sizes[died_in + 1:]), sizes)
 
     def test_goes_on_without_a_rank_that_dies_in_a_step(self):
-        for np, victim in ((2, 1), (4, 2), (4, 0)):
+        for np, victim in ((2, 1), (4, 0)):
             with self.subTest(np=np, victim=victim), start(np, ["--victim", victim, "--die-at", 20]) as job:
                 self.check_survivors(job, [rank for rank in range(np) if rank != victim], np, 21)
 

@@ -50,6 +50,7 @@ def main():
         # The hook runs when a gradient in the middle has been made, while the others' are on their way.
         model[2].weight.register_post_accumulate_grad_hook(lambda _: die(arguments, done))
 
+    steps_as_member = 0  # of a newcomer
     name = f"newcomer-{os.getpid()}" if joined else f"records-{founding}"
     with open(arguments.folder / name, "w") as records:
         while done < STEPS or arguments.elastic and waits_for_newcomer(arguments):
@@ -70,7 +71,8 @@ def main():
             records.flush()
             if arguments.elastic:
                 hvd.step()
-                if joined and not hvd.observing():
+                steps_as_member += joined and not hvd.observing()
+                if steps_as_member == 3:
                     (arguments.folder / "entered").touch()
     if founding is not None:
         announce(arguments.folder, "end", founding)

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/thread.h"
 #include "transports/shm/futex.h"
 
 namespace hora::shm {
@@ -35,7 +36,7 @@ Result<std::unique_ptr<LivenessWatcher>> LivenessWatcher::start(Segment& own, Li
   }
   std::unique_ptr<LivenessWatcher> watcher(new LivenessWatcher(own, handler));
   LivenessWatcher* const self = watcher.get();
-  watcher->thread_ = std::thread([self] { self->run(); });
+  watcher->thread_ = start_thread("hora-watcher", [self] { self->run(); });
   watcher->state_.wait(0);
   if (watcher->state_.load() < 0) {
     return Status(StatusCode::internal,

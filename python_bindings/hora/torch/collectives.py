@@ -1,8 +1,8 @@
 """allreduce, broadcast and allgather of tensors, with the names and arguments of Horovod.
 
-A name stands for the same tensor on all ranks, and lets them submit in any order. Without one, operations are matched in
-the order in which ranks submit them. `op` is Average unless said otherwise; an average divides by the number of ranks
-whose values are in it. What ends with `_` works in place, what has `async` returns at once, for synchronize().
+A name stands for the same tensor on all ranks, and lets them submit in any order. Without one, operations are matched
+in the order in which ranks submit them. `op` is Average unless said otherwise; an average divides by the number of
+ranks whose values are in it. What ends with `_` works in place, what has `async` returns at once, for synchronize().
 """
 
 import torch

@@ -74,7 +74,8 @@ class Reduction(Operation):
         source = source.contiguous()
         # Memory that is not contiguous is reduced elsewhere, and copied.
         self._target = output.detach() if output.is_contiguous() else torch.empty(output.shape, dtype=output.dtype)
-        self._handle = world.communicator().allreduce_async(self.name, source, self._target, Sum if self._floors else op)
+        op = Sum if self._floors else op
+        self._handle = world.communicator().allreduce_async(self.name, source, self._target, op)
 
     def _conclude(self, outcome):
         if self._floors:

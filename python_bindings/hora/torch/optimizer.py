@@ -20,7 +20,7 @@ def DistributedOptimizer(optimizer, named_parameters=None, compression=Compressi
     gradient_predivide_factor: for op=Average, the part of the division that comes before the sum.
     sparse_as_dense: makes sparse gradients dense; without it they are refused.
 
-    A rank that dies is left out of the averages from then on; the loop of the others goes on as if nothing had happened.
+    A rank that dies is left out of the averages from then on; the loop of the others goes on as if nothing happened.
     """
     if gradient_predivide_factor != 1.0 and op != Average:
         raise ValueError("gradient_predivide_factor is for op=Average")

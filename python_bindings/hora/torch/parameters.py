@@ -66,9 +66,9 @@ def broadcast_optimizer_state(optimizer, root_rank):
 def register_state(name, value):
     """Memory that a newcomer gets from the others (see step()): of a tensor, a module or an optimizer.
 
-    All ranks register the same before their first step(). An optimizer's state must be there by then; one that has taken
-    no step yet gets it here, as after no step. What is no tensor, such as a learning rate that a schedule has set, is
-    not covered: compute it from a registered counter of steps.
+    All ranks register the same before their first step(). An optimizer's state must be there by then; one that has
+    taken no step yet gets it here, as after no step. What is no tensor, such as a learning rate that a schedule has
+    set, is not covered: compute it from a registered counter of steps.
     """
     if isinstance(value, torch.optim.Optimizer):
         if not value.state:

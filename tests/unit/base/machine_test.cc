@@ -1,5 +1,5 @@
-// CPUs that a cgroup quota leaves, on made-up hierarchies of both versions; caches as sysfs lists them; and this machine
-// itself.
+// CPUs that a cgroup quota leaves, on made-up hierarchies of both versions; caches as sysfs lists them; and this
+// machine itself.
 #include "base/machine.h"
 
 #include <stdlib.h>
