@@ -21,7 +21,7 @@ setup: ## installs the Debian packages that are missing
 
 .PHONY: setup-test
 setup-test:
-	@scripts/setup build test python
+	@scripts/setup build test python mpi
 
 .PHONY: build
 build: setup ## release build in build/release

@@ -132,8 +132,8 @@ class HORA_EXPORT Handle {
 
 class HORA_EXPORT Communicator {
  public:
-  // Joins the job that the environment describes (HORA_RANK, HORA_SIZE, ... as set by `hora run`); without such
-  // variables a job of one. Collective over the founders. Throws Error: timed_out naming who did not come,
+  // Joins the job that the environment describes, as hora run, mpirun, torchrun and srun leave it (options.hpp);
+  // without a launcher a job of one. Collective over the founders. Throws Error: timed_out naming who did not come,
   // invalid_argument naming the variable, resource naming the limit.
   static Communicator init();
   static Communicator init(const Options& options);
@@ -146,6 +146,9 @@ class HORA_EXPORT Communicator {
   // Of the view that the last call returned in.
   [[nodiscard]] int rank() const noexcept;
   [[nodiscard]] int size() const noexcept;
+  // Among the ranks that were started on this host, for the choice of a device: these do not change with the view.
+  [[nodiscard]] int local_rank() const noexcept;
+  [[nodiscard]] int local_size() const noexcept;
   [[nodiscard]] Epoch epoch() const noexcept;
   [[nodiscard]] const View& view() const noexcept;
 

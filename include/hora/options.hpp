@@ -1,5 +1,6 @@
 // How a process joins a job and behaves in it. Every field has a default; each names the environment variable that sets
-// it in Options::from_environment().
+// it in Options::from_environment(). Rank and size come from any launcher: hora run, mpirun of Open MPI, MPICH and
+// Intel MPI, torchrun and Slurm's srun; where they are nested, from the innermost.
 #pragma once
 
 #include <cstdint>
@@ -12,11 +13,18 @@
 namespace hora {
 
 struct Options {
-  int rank = 0;                             // HORA_RANK: position in the founding view
-  int size = 1;                             // HORA_SIZE: members of the founding view
-  std::string job = "job";                  // HORA_JOB: two jobs on one machine never meet
-  std::string store;                        // HORA_STORE: address of the rendezvous store; empty only for size 1
-  std::string secret;                       // HORA_SECRET: shared by the job; authenticates every connection
+  int rank = 0;                   // HORA_RANK: position in the founding view
+  int size = 1;                   // HORA_SIZE: members of the founding view
+  std::string job = "job";        // HORA_JOB: two jobs on one machine never meet
+  std::string store;              // HORA_STORE: address of the rendezvous store, tcp:HOST:PORT or unix:@NAME
+  std::string secret;             // HORA_SECRET: shared by the job; authenticates every connection
+  std::optional<int> local_rank;  // HORA_LOCAL_RANK: among the ranks of this host, as the launcher counts
+  std::optional<int> local_size;  // HORA_LOCAL_SIZE
+  // HORA_STORE, where the launcher knows nothing of hora. Used where `store` is empty and the size is not 1: rank 0
+  // hosts the store, and all meet there. tcp:HOST:PORT is the store itself; at unix:@NAME (the default, named by the
+  // launcher's job) rank 0 tells address and secret to processes of its own user on its own host.
+  std::string meeting;
+  std::string launcher;                     // which launcher was recognised, and by what; only told in messages
   std::uint32_t start_timeout_ms = 30'000;  // HORA_START_TIMEOUT_MS: all founders must have come by then
   std::uint32_t silence_ms = 3'000;         // HORA_SILENCE_MS: a mute rank is suspected after this long
   std::uint32_t stall_warning_ms = 10'000;  // HORA_STALL_WARNING_MS: who has not submitted is named after this long
@@ -41,7 +49,7 @@ struct Options {
   std::string launch_token;    // HORA_LAUNCH_TOKEN: by which the launcher learns the member id of a process it started
   bool kill_suspects = false;  // HORA_KILL_SUSPECTS: SIGKILL a mute rank of this host before expelling it
 
-  // The values of the environment over the defaults; without HORA_RANK a job of one. Sizes take K, M and G. A value
+  // The values of the environment over the defaults; without a launcher a job of one. Sizes take K, M and G. A value
   // that is out of range is an error that names the variable; an unknown HORA_ name is a warning that names the nearest
   // known one.
   HORA_EXPORT static Result<Options> from_environment();

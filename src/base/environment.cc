@@ -73,17 +73,34 @@ std::uint64_t factor_of(char suffix) {
   }
 }
 
+void add_entry(Environment::Values& values, std::string_view entry) {
+  const std::size_t equals = entry.find('=');
+  if (equals != entry.npos) values.emplace(entry.substr(0, equals), entry.substr(equals + 1));
+}
+
 }  // namespace
 
 Environment Environment::of_process() {
   Values values;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    const std::string_view text(*entry);
-    const std::size_t equals = text.find('=');
-    if (equals == text.npos || !text.starts_with(kPrefix)) continue;
-    values.emplace(text.substr(0, equals), text.substr(equals + 1));
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) add_entry(values, *entry);
+  return Environment(std::move(values));
+}
+
+Environment Environment::parse(std::string_view block) {
+  Values values;
+  while (!block.empty()) {
+    const std::size_t end = std::min(block.find('\0'), block.size());
+    add_entry(values, block.substr(0, end));
+    block.remove_prefix(std::min(end + 1, block.size()));
   }
   return Environment(std::move(values));
+}
+
+Environment Environment::without(std::span<const std::string_view> names) const {
+  Environment rest(values_);
+  for (const std::string_view name : names)
+    if (const auto found = rest.values_.find(name); found != rest.values_.end()) rest.values_.erase(found);
+  return rest;
 }
 
 std::optional<std::string_view> Environment::find(std::string_view name) const {
@@ -97,7 +114,7 @@ std::span<const std::string_view> known_variables() {
 }
 
 std::string complain_about_name(std::string_view name) {
-  if (std::binary_search(kKnown.begin(), kKnown.end(), name)) return {};
+  if (!name.starts_with(kPrefix) || std::binary_search(kKnown.begin(), kKnown.end(), name)) return {};
   const auto nearest = std::min_element(
       kKnown.begin(), kKnown.end(), [&](auto a, auto b) { return edits_between(a, name) < edits_between(b, name); });
   return fmt::format("{} is not known to hora and has no effect (did you mean {}?)", name, *nearest);

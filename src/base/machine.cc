@@ -21,11 +21,20 @@ namespace fs = std::filesystem;
 // The largest machine that Linux can be built for.
 constexpr int kCpusMost = 8192;
 
-int cpus_in_affinity_mask() {
-  std::array<cpu_set_t, kCpusMost / CPU_SETSIZE> mask{};
-  if (::sched_getaffinity(0, sizeof mask, mask.data()) != 0) {
-    return static_cast<int>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
-  }
+using CpuMask = std::array<cpu_set_t, kCpusMost / CPU_SETSIZE>;
+
+// Adds the CPUs of a process, 0: this one. One that has ended has none.
+bool add_cpus(CpuMask& mask, pid_t process) {
+  CpuMask own{};
+  if (::sched_getaffinity(process, sizeof own, own.data()) != 0) return false;
+  CPU_OR_S(sizeof mask, mask.data(), mask.data(), own.data());
+  return true;
+}
+
+int cpus_in_affinity_masks(std::span<const pid_t> others) {
+  CpuMask mask{};
+  if (!add_cpus(mask, 0)) return static_cast<int>(std::max(1L, ::sysconf(_SC_NPROCESSORS_ONLN)));
+  for (const pid_t other : others) add_cpus(mask, other);
   return std::max(1, CPU_COUNT_S(sizeof mask, mask.data()));
 }
 
@@ -113,6 +122,10 @@ int cpus_within_quota(const fs::path& root, std::string_view membership, int oth
   return least;
 }
 
+int usable_cpus_with(std::span<const pid_t> others) {
+  return cpus_within_quota("/sys/fs/cgroup", text_of("/proc/self/cgroup"), cpus_in_affinity_masks(others));
+}
+
 std::vector<Cache> caches_of_cpu(const fs::path& cpu) {
   std::vector<Cache> caches;
   for (int index = 0;; ++index) {
@@ -130,7 +143,7 @@ std::vector<Cache> caches_of_cpu(const fs::path& cpu) {
 
 Machine inspect_machine() {
   Machine machine;
-  machine.usable_cpus = cpus_within_quota("/sys/fs/cgroup", text_of("/proc/self/cgroup"), cpus_in_affinity_mask());
+  machine.usable_cpus = usable_cpus_with({});
   machine.caches = caches_of_cpu("/sys/devices/system/cpu/cpu0");  // the same one in every run
   for (const Cache& cache : machine.caches) {
     machine.last_level_cache_bytes = std::max(machine.last_level_cache_bytes, cache.bytes);

@@ -1,9 +1,12 @@
 // What this process may use of the machine: CPUs, caches, pages.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -25,6 +28,10 @@ struct Machine {
 
 // Asks the system: takes milliseconds, do it once.
 Machine inspect_machine();
+
+// CPUs that this process and those of `others` may use together, by their affinity masks and this process's quota: a
+// launcher that gives each rank a CPU of its own has not put them on one. At least 1.
+int usable_cpus_with(std::span<const pid_t> others);
 
 // The data and unified caches of one CPU, nearest first, as Linux lists them below `cpu`, e.g.
 // /sys/devices/system/cpu/cpu0; empty where it lists none.

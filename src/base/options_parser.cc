@@ -43,6 +43,14 @@ class Fields {
     return {};
   }
 
+  Status optional_number(std::string_view name, std::optional<int>& field, std::uint64_t least,
+                         std::uint64_t most) const {
+    int value = -1;
+    HORA_TRY(number(name, value, least, most));
+    if (value >= 0) field = value;
+    return {};
+  }
+
   void text(std::string_view name, std::string& field) const {
     if (const auto text = environment_.find(name)) field = *text;
   }
@@ -51,6 +59,13 @@ class Fields {
   const Environment& environment_;
 };
 
+// "host:port" for short: what HORA_STORE is on a cluster.
+std::string with_scheme(std::string address) {
+  const bool plain = !address.starts_with("tcp:") && !address.starts_with("unix:") && address.find(':') != address.npos;
+  return plain ? "tcp:" + address : address;
+}
+
+// Told by hora run, or by a user: there is a store, and HORA_STORE says where.
 Status read_identity(const Environment& environment, Options& options) {
   const Fields fields(environment);
   HORA_TRY(fields.number("HORA_SIZE", options.size, 1, kRanksMost));
@@ -58,10 +73,10 @@ Status read_identity(const Environment& environment, Options& options) {
     return invalid(fmt::format("HORA_RANK is not set although HORA_SIZE is {}: a launcher sets both", options.size));
   }
   HORA_TRY(fields.number("HORA_RANK", options.rank, 0, static_cast<std::uint64_t>(options.size) - 1));
-  fields.text("HORA_JOB", options.job);
-  HORA_TRY(check_job_name(options.job));
+  HORA_TRY(fields.optional_number("HORA_LOCAL_RANK", options.local_rank, 0, kRanksMost));
+  HORA_TRY(fields.optional_number("HORA_LOCAL_SIZE", options.local_size, 1, kRanksMost));
   fields.text("HORA_STORE", options.store);
-  fields.text("HORA_SECRET", options.secret);
+  options.store = with_scheme(std::move(options.store));
   if (options.size > 1 && options.store.empty()) {
     return invalid(
         fmt::format("HORA_STORE is not set although HORA_SIZE is {}: it is where the ranks meet", options.size));
@@ -72,6 +87,19 @@ Status read_identity(const Environment& environment, Options& options) {
     return invalid("HORA_STORE is not set although HORA_JOIN is 1: it is where the job is found");
   }
   return {};
+}
+
+// Told by a launcher that knows nothing of hora: rank 0 hosts the store, where HORA_STORE says, else on this host.
+void read_identity(const Environment& environment, const Launch& launch, uid_t user, Options& options) {
+  options.rank = launch.rank;
+  options.size = launch.size;
+  options.local_rank = launch.local_rank;
+  options.local_size = launch.local_size;
+  options.job = launch.job;
+  if (launch.size == 1) return;
+  std::string store;
+  Fields(environment).text("HORA_STORE", store);
+  options.meeting = store.empty() ? fmt::format("unix:@hora-{}-{}", user, launch.host_job) : with_scheme(store);
 }
 
 Status read_limits(const Environment& environment, Options& options) {
@@ -127,12 +155,25 @@ Status check_job_name(const std::string& job) {
   return invalid(fmt::format("HORA_JOB: '{}' is not 1 to 64 letters, digits, '.', '_' and '-'", job));
 }
 
-Result<ParsedOptions> parse_options(const Environment& environment) {
+Result<ParsedOptions> parse_options(const Environment& whole, std::span<const Ancestor> ancestors, uid_t user) {
+  auto launch = recognize_launcher(whole, ancestors);
+  if (!launch.ok()) return launch.status();
+  const Environment environment = whole.without(launch->overruled);
+  const Fields fields(environment);
   ParsedOptions parsed;
-  HORA_TRY(read_identity(environment, parsed.options));
-  HORA_TRY(read_limits(environment, parsed.options));
-  HORA_TRY(read_transport(environment, parsed.options));
-  HORA_TRY(Fields(environment).number("HORA_PROCESS", parsed.options.process, 0, 1U << 30));
+  Options& options = parsed.options;
+  if (launch->hora)
+    HORA_TRY(read_identity(environment, options));
+  else
+    read_identity(environment, *launch, user, options);
+  if (!launch->launcher.empty()) options.launcher = fmt::format("{} ({})", launch->launcher, launch->evidence);
+  parsed.launch = std::move(*launch);
+  fields.text("HORA_JOB", options.job);
+  HORA_TRY(check_job_name(options.job));
+  fields.text("HORA_SECRET", options.secret);
+  HORA_TRY(read_limits(environment, options));
+  HORA_TRY(read_transport(environment, options));
+  HORA_TRY(fields.number("HORA_PROCESS", options.process, 0, 1U << 30));
   if (const auto level = parse_log_level(environment); !level) return level.status();
   if (const auto text = environment.find("HORA_FAILPOINT")) {
     if (!failpoint::kCompiledIn) {

@@ -193,11 +193,26 @@ Result<std::string> local_host_towards(std::string_view address) {
   return system_error(fmt::format("no route to {}", address), error);
 }
 
-pid_t peer_pid(const UniqueFd& socket) {
+namespace {
+
+std::optional<ucred> peer_credentials(const UniqueFd& socket) {
   ucred credentials{};
   socklen_t bytes = sizeof credentials;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) return 0;
-  return credentials.pid;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) != 0) return std::nullopt;
+  return credentials;
+}
+
+}  // namespace
+
+pid_t peer_pid(const UniqueFd& socket) {
+  const auto credentials = peer_credentials(socket);
+  return credentials ? credentials->pid : 0;
+}
+
+std::optional<uid_t> peer_user(const UniqueFd& socket) {
+  const auto credentials = peer_credentials(socket);
+  // For a socket without such a thing the kernel gives (uid_t)-1.
+  return credentials && credentials->uid != static_cast<uid_t>(-1) ? std::optional(credentials->uid) : std::nullopt;
 }
 
 }  // namespace hora

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -39,6 +40,8 @@ Result<std::string> local_host_towards(std::string_view address);
 
 // The process at the other end of a Unix socket; 0 where it is in another process namespace, or for TCP.
 pid_t peer_pid(const UniqueFd& socket);
+// The user whose process is there, or made it listen; absent for TCP.
+std::optional<uid_t> peer_user(const UniqueFd& socket);
 
 // "what: strerror(error)" with the code that fits `error`.
 Status system_error(std::string_view what, int error);

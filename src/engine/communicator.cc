@@ -104,6 +104,12 @@ int Communicator::rank() const noexcept {
 int Communicator::size() const noexcept {
   return view().size();
 }
+int Communicator::local_rank() const noexcept {
+  return session_->local_rank();
+}
+int Communicator::local_size() const noexcept {
+  return session_->local_size();
+}
 Epoch Communicator::epoch() const noexcept {
   return view().epoch;
 }

@@ -72,6 +72,8 @@ class Engine final : public Front {
   bool wait(Work& work, std::optional<Duration> timeout) override;
   void release(Work* work) noexcept override;
   void flush() override;
+  // The same, until `deadline`; false where this rank was fenced, or the deadline passed, before.
+  bool wait_stable(std::optional<TimePoint> deadline);
   void on_view_change(std::function<void(const View& before, const View& after)> callback) override;
   [[nodiscard]] const View& view() const noexcept override { return *visible_.load(std::memory_order_acquire); }
   [[nodiscard]] Rank rank() const noexcept override { return view().rank_of(self_).value_or(Rank{}); }

@@ -25,9 +25,13 @@ bool reaches(const Positions& held, const Positions& wanted) {
 }  // namespace
 
 void Engine::flush() {
-  const MutexLock one_at_a_time(flush_mutex_);
   throw_if_fenced();
-  take_token([] { return false; }, std::nullopt);
+  if (!wait_stable(std::nullopt)) throw_if_fenced();
+}
+
+bool Engine::wait_stable(std::optional<TimePoint> deadline) {
+  const MutexLock one_at_a_time(flush_mutex_);
+  if (!take_token([this] { return fenced_.load(std::memory_order_acquire); }, deadline)) return false;
   const Positions released = ended();
   release_token();
   std::set<MemberId> asked;  // in the view `asked_in`: a question may be lost with a view
@@ -41,13 +45,13 @@ void Engine::flush() {
     };
     if (std::exchange(asked_in, epoch) != epoch) asked.clear();
     bool held = false;
-    if (take_token(news, std::nullopt)) {
+    if (take_token(news, deadline)) {
       held = is_stable(released) || !ask_what_is_held(released, asked);
-      if (!held) drive([&] { return news() || is_stable(released); }, std::nullopt);
+      if (!held) drive([&] { return news() || is_stable(released); }, deadline);
       release_token();
     }
-    throw_if_fenced();
-    if (held) return;
+    if (held) return true;
+    if (fenced_.load(std::memory_order_acquire) || (deadline && clock_.now() >= *deadline)) return false;
   }
 }
 

@@ -32,7 +32,7 @@ class HostedStore {
   const pid_t process_;
   const std::string job_;
   const std::string secret_;
-  const SystemClock clock_;
+  SystemClock clock_;
   const Log log_;
   std::unique_ptr<store::StoreServer> server_;
 };

@@ -12,8 +12,20 @@
 #include "base/thread.h"
 #include "elastic/store/store_client.h"
 #include "engine/bootstrap.h"
+#include "engine/store_finder.h"
 
 namespace hora::engine {
+
+namespace {
+
+// Who does not know how ranks were counted cannot know why they did not meet.
+Status with_launcher(const Status& status, const Options& options) {
+  if (status.ok() || options.meeting.empty()) return status;
+  return {status.code(), fmt::format("{} [this process is rank {} of {} by {}]", status.message(), options.rank,
+                                     options.size, options.launcher)};
+}
+
+}  // namespace
 
 Result<std::unique_ptr<shm::Segment>> SegmentSource::create(MemberId owner, const shm::SegmentLayout& layout) {
   return shm::Segment::create(owner, layout);
@@ -33,7 +45,7 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentS
   if (!level.ok()) return level.status();
   std::unique_ptr<Session> session(new Session(options, level.value(), segments));
   try {
-    HORA_TRY(session->join());
+    HORA_TRY(with_launcher(session->join(), options));
   } catch (const std::system_error& error) {
     return Status(StatusCode::resource,
                   fmt::format("cannot start a thread: {}; raise the limits on processes and memory (ulimit -u, -v)",
@@ -49,7 +61,19 @@ Session::Session(const Options& options, LogLevel level, SegmentSource* segments
       log_(level, options.join ? fmt::format("newcomer={}", options.process) : fmt::format("rank={}", options.rank)),
       id_(new_member_id()) {}
 
+// Where no launcher of hora's own has said where the store is.
 Status Session::join() {
+  if (!options_.store.empty() || options_.meeting.empty() || options_.size == 1) return come_together();
+  auto found = find_store(options_, clock_, log_);
+  if (!found.ok()) return found.status();
+  options_.store = found->access.address;
+  options_.job = found->access.job;
+  options_.secret = found->access.secret;
+  hosted_store_ = std::move(found->hosted);
+  return come_together();
+}
+
+Status Session::come_together() {
   const auto host = this_host();
   if (!host.ok()) return host.status();
   const auto tcp_host = own_tcp_host(options_);
@@ -75,6 +99,7 @@ Status Session::found(const Member& self) {
   auto founding = agree(options_, store_.get(), clock_, self);
   if (!founding.ok()) return founding.status();
   const View& view = founding->view;
+  count_local_ranks(view);
   HORA_TRY(create_segment(view.config));
   const TimePoint deadline = clock_.now() + std::chrono::milliseconds(options_.start_timeout_ms);
   auto links = mesh_->connect_all(view, founding->self, own_segment_->fd(), deadline);
@@ -112,6 +137,19 @@ Status Session::follow(const Member& self) {
   return {};
 }
 
+void Session::count_local_ranks(const View& view) {
+  const int rank = view.rank_of(id_)->value;
+  int before = 0, all = 0;
+  for (int other = 0; other < view.size(); ++other) {
+    const auto host_of = [&](int of) { return view.members[static_cast<std::size_t>(of)].host; };
+    if (host_of(other) != host_of(rank)) continue;
+    if (other < rank) ++before;
+    ++all;
+  }
+  if (!options_.local_rank) options_.local_rank = before;
+  if (!options_.local_size) options_.local_size = all;
+}
+
 Status Session::create_segment(const AgreedConfig& config) {
   auto own = segments_.create(
       id_, shm::choose_layout(shm::last_level_cache_bytes(), config.chunk_bytes, config.one_shot_bytes));
@@ -128,6 +166,7 @@ Result<LocalPeer> Session::meet(control::PeerLink link) {
     if (!segment.ok()) return segment.status();
     shared = std::move(segment).value();
   }
+  if (link.pid > 0) local_processes_.push_back(link.pid);
   data_plane_->add(link.id, shared, std::move(link.data));
   return LocalPeer{std::move(link.pidfd), std::move(shared)};
 }
@@ -173,9 +212,9 @@ Status Session::start_engine(const View& view, const Positions& done) {
   });
   const EngineOptions options{std::chrono::milliseconds(options_.stall_warning_ms),
                               std::chrono::milliseconds(options_.operation_timeout_ms),
-                              view.config.transport != Transport::shm ? kSockets
-                              : local > inspect_machine().usable_cpus ? kCrowded
-                                                                      : kAlone};
+                              view.config.transport != Transport::shm      ? kSockets
+                              : local > usable_cpus_with(local_processes_) ? kCrowded
+                                                                           : kAlone};
   const auto make_board = [this](const View& of) { return data_plane_->make_board(of); };
   engine_ = std::make_unique<Engine>(options, view, done, id_, *group.value(), make_board, *negotiation_link_,
                                      *flush_link_, clock_, log_);
@@ -185,8 +224,11 @@ Status Session::start_engine(const View& view, const Positions& done) {
 }
 
 Status Session::leave(std::chrono::milliseconds timeout) {
+  const TimePoint deadline = clock_.now() + timeout;
+  // Who leaves takes its memory along: what it has released must not be missing elsewhere (law 4).
+  if (engine_ && !observing()) (void)engine_->wait_stable(deadline);
   sentinel_->leave();
-  const bool agreed = sentinel_->wait_finished(timeout);
+  const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
   stop();
   if (agreed) return {};
   return {StatusCode::timed_out,

@@ -14,6 +14,7 @@
 #include "engine/data_plane.h"
 #include "engine/donor.h"
 #include "engine/engine.h"
+#include "engine/hosted_store.h"
 #include "engine/newcomer.h"
 #include "engine/obituaries.h"
 #include "engine/observer.h"
@@ -57,6 +58,9 @@ class Session final : private SentinelHost {
   [[nodiscard]] StateRegistry& state() noexcept { return state_; }
   // A step boundary; boundary.cc. Throws Error.
   void step();
+  // Among the ranks of this host when the job began, or as the launcher says.
+  [[nodiscard]] int local_rank() const noexcept { return options_.local_rank.value_or(0); }
+  [[nodiscard]] int local_size() const noexcept { return options_.local_size.value_or(1); }
   void on_view_change(std::function<void(const View& before, const View& after)> callback);
   void interrupt_waits(std::function<bool()> interrupted);
   // Departs in order. timed_out when the others did not agree within `timeout`; the departure is then a death.
@@ -65,11 +69,13 @@ class Session final : private SentinelHost {
  private:
   Session(const Options& options, LogLevel level, SegmentSource* segments);
   Status join();
+  Status come_together();
   Status found(const Member& self);
   Status follow(const Member& self);
   Status create_segment(const AgreedConfig& config);
   Status start_sentinel(const AgreedConfig& config);
   Status start_engine(const View& view, const Positions& done);
+  void count_local_ranks(const View& view);
   void stop();
   elastic::MembershipOptions membership_options() const;
 
@@ -77,7 +83,7 @@ class Session final : private SentinelHost {
   Status prepare(const View& view) override { return data_plane_->prepare(view); }
   Result<Engine*> enter(const View& view, const Positions& done) override;
 
-  const Options options_;
+  Options options_;
   const int process_;  // a forked child must not take its parent's session down
   SegmentSource own_segments_;
   SegmentSource& segments_;
@@ -85,8 +91,10 @@ class Session final : private SentinelHost {
   SystemClock clock_;
   MemberId id_;
   StateRegistry state_;
-  std::uint64_t step_ = 0;  // boundaries crossed
+  std::uint64_t step_ = 0;                     // boundaries crossed
+  std::unique_ptr<HostedStore> hosted_store_;  // in rank 0, where no launcher hosts one
   std::unique_ptr<Store> store_;
+  std::vector<pid_t> local_processes_;  // of the peers on this host
   std::unique_ptr<control::Mesh> mesh_;
   std::unique_ptr<shm::Segment> own_segment_;
   std::unique_ptr<DataPlane> data_plane_;

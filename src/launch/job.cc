@@ -82,6 +82,10 @@ Status Job::start() {
   for (int rank = 0; rank < config_.limits.ranks; ++rank)
     members_.push_back(
         {.slot = rank, .start_at = {}, .token = entropy_hex(8), .host = places[static_cast<std::size_t>(rank)]});
+  auto master = choose_master(
+      config_.hosts.empty() ? "localhost" : config_.hosts[static_cast<std::size_t>(places[0])].name, store_->address());
+  if (!master.ok()) return master.status();
+  master_ = std::move(*master);
   for (int rank = 0; rank < config_.limits.ranks; ++rank) HORA_TRY(start_process(rank, at(rank).host));
   return {};
 }
@@ -108,20 +112,27 @@ Status Job::start_process(int number, int host) {
   Member& member = at(number);
   member.local_rank = free_local_rank(member, host);
   member.host = host;
+  const std::string local_rank = std::to_string(member.local_rank);
+  const std::string local_size = std::to_string(std::max(founders_on(host), member.local_rank + 1));
   Variables variables{{"HORA_PROCESS", std::to_string(number)},
-                      {"HORA_LOCAL_RANK", std::to_string(member.local_rank)},
-                      {"HORA_LOCAL_SIZE", std::to_string(std::max(founders_on(host), member.local_rank + 1))},
+                      {"HORA_LOCAL_RANK", local_rank},
+                      {"HORA_LOCAL_SIZE", local_size},
                       {"HORA_JOB", job_},
                       {"HORA_STORE", store_->address()},
                       {"HORA_SECRET", secret_},
                       {"HORA_LAUNCH_TOKEN", member.token},
                       {"HORA_MIN_SIZE", std::to_string(config_.limits.min_ranks)},
-                      {"HORA_KILL_SUSPECTS", "1"}};
+                      {"HORA_KILL_SUSPECTS", "1"},
+                      {"LOCAL_RANK", local_rank},
+                      {"LOCAL_WORLD_SIZE", local_size},
+                      {"MASTER_ADDR", master_.host},
+                      {"MASTER_PORT", master_.port}};
   if (member.replacement) {
     variables.emplace_back("HORA_JOIN", "1");
   } else {
-    variables.emplace_back("HORA_RANK", std::to_string(number));
-    variables.emplace_back("HORA_SIZE", std::to_string(config_.limits.ranks));
+    for (const char* name : {"HORA_RANK", "RANK"}) variables.emplace_back(name, std::to_string(number));
+    for (const char* name : {"HORA_SIZE", "WORLD_SIZE"})
+      variables.emplace_back(name, std::to_string(config_.limits.ranks));
   }
   for (const auto& [name, value] : config_.passed) {
     const bool own = name == "HORA_RANK" || name == "HORA_SIZE" || name == "HORA_JOIN" ||

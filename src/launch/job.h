@@ -16,6 +16,7 @@
 #include "launch/launcher.h"
 #include "launch/outcome.h"
 #include "launch/output.h"
+#include "launch/torch_master.h"
 #include "launch/watchdog.h"
 
 namespace hora::launch {
@@ -81,6 +82,7 @@ class Job final : public HostEvents {
   const std::string secret_;
   std::unique_ptr<store::StoreServer> store_;
   std::unique_ptr<DeathNotices> deaths_;
+  TorchMaster master_;
   std::vector<Member> members_;
   Outcome outcome_;
   Hosts hosts_;

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/launcher.h"
 #include "base/socket_address.h"
 
 namespace hora::launch {
@@ -41,6 +42,9 @@ Status LocalHost::start(int process, const Variables& variables) {
   spec.variables = variables;
   // Each process is told what it is by its launcher alone.
   spec.removed = {"HORA_RANK", "HORA_SIZE", "HORA_JOIN"};
+  for (const std::string_view name : foreign_launcher_variables()) spec.removed.emplace_back(name);
+  // As torchrun does: as many pools of threads as CPUs, in as many ranks as CPUs, only wait for each other.
+  spec.defaults = {{"OMP_NUM_THREADS", "1"}};
   spec.output = *output;
   spec.error = *error;
   auto started = spawn(spec, watchdog_);

@@ -32,6 +32,9 @@ std::vector<std::string> child_environment(const ProcessSpec& spec) {
     if (!replaced) entries.emplace_back(text);
   }
   for (const auto& [name, value] : spec.variables) entries.push_back(name + '=' + value);
+  for (const auto& [name, value] : spec.defaults)
+    if (std::ranges::none_of(entries, [&](const std::string& entry) { return names(entry, name); }))
+      entries.push_back(name + '=' + value);
   return entries;
 }
 

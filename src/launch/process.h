@@ -17,6 +17,7 @@ namespace hora::launch {
 struct ProcessSpec {
   std::vector<std::string> command;                            // not empty
   std::vector<std::pair<std::string, std::string>> variables;  // over the environment of this process
+  std::vector<std::pair<std::string, std::string>> defaults;   // where neither has the variable
   std::vector<std::string> removed;                            // of that environment, where not in `variables`
   int input = -1;                                              // its standard input; -1: /dev/null
   int output = -1;                                             // its standard output; -1: ours

@@ -17,7 +17,8 @@ FIELDS = ("epoch", "contributors", "hash", "masks", "broken", "time_ns", "step")
 class Job:
     """One `hora run`, in a process group of its own, with a pipe in which ranks announce themselves."""
 
-    def __init__(self, build, np, command, min_np=1, environment=None, run_options=(), prefix=()):
+    # `launcher`: `hora` of another build, when the ranks are what is tested.
+    def __init__(self, build, np, command, min_np=1, environment=None, run_options=(), prefix=(), launcher=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hora-test-"))
         self.ready_path = self.folder / "ready"
         os.mkfifo(self.ready_path)
@@ -30,7 +31,7 @@ class Job:
         self.pidfds = {}  # the same, as descriptors: a signal never reaches a stranger with a pid used again
         self.said = {}  # word: founding ranks that have announced it
         self.rest = b""
-        arguments = [*prefix, str(build / "hora"), "run", "-np", str(np), "--min-np", str(min_np), *run_options]
+        arguments = [*prefix, str(launcher or build / "hora"), "run", "-np", str(np), "--min-np", str(min_np), *run_options]
         arguments += [str(part).replace("{folder}", str(self.folder)) for part in command]
         with open(self.output_path, "wb") as output:
             self.process = subprocess.Popen(

@@ -107,7 +107,8 @@ def start(build, plan, seconds, extra=()):
     command = [build / "tests" / "kill_worker", "--seconds", seconds, "--front", plan.front, "--seed", plan.seed,
                "--bytes-most", plan.bytes_most, "--records", "{folder}/records", "--ready", "{folder}/ready", *extra]
     rule = getattr(plan, "rule", None)
-    return Job(build, plan.np, command, environment={"HORA_FAILPOINT": rule[1]} if rule else None)
+    return Job(build, plan.np, command, environment={"HORA_FAILPOINT": rule[1]} if rule else None,
+               launcher=os.environ.get("KILL_LAUNCHER"))
 
 
 def one_run(arguments, plan):

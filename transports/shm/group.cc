@@ -6,15 +6,6 @@
 #include "transports/shm/read_barrier.h"
 
 namespace hora::shm {
-namespace {
-
-// A one-shot moves size * bytes to save a second meeting; more members pay for it sooner.
-std::size_t default_one_shot_bytes(int size) noexcept {
-  if (size <= 2) return 8 << 10;
-  return std::max<std::size_t>(2048, (32 << 10) / static_cast<std::size_t>(size));
-}
-
-}  // namespace
 
 ShmGroup::ShmGroup(Segment& own, std::vector<const Segment*> members, const View& view, const Positions& done)
     : own_(own), members_(std::move(members)), doorbell_(own, members_) {
@@ -43,9 +34,7 @@ void ShmGroup::enter_view(const View& view) {
   }
   all_ready_ = false;
   const SegmentLayout& layout = own_.layout();
-  const std::uint32_t one_shot = view.config.one_shot_bytes;
-  one_shot_bytes_ =
-      std::min<std::size_t>(one_shot == 0 ? default_one_shot_bytes(size_) : one_shot, layout.one_shot_bytes);
+  one_shot_bytes_ = choose_one_shot_bytes(size_, view.config.one_shot_bytes, layout);
   const std::uint32_t chunk = view.config.chunk_bytes == 0 ? layout.chunk_bytes : view.config.chunk_bytes;
   chunk_bytes_ = round_up(std::clamp<std::size_t>(chunk, 4096, layout.chunk_bytes), kStride);
   chunk_bytes_ = std::min<std::size_t>(chunk_bytes_, layout.chunk_bytes);

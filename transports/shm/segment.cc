@@ -89,6 +89,13 @@ SegmentLayout choose_layout(std::size_t cache_bytes, std::uint32_t chunk_bytes, 
   return layout;
 }
 
+// A one-shot moves size * bytes to save a second meeting; more members pay for it sooner.
+std::size_t choose_one_shot_bytes(int size, std::uint32_t one_shot_bytes, const SegmentLayout& layout) noexcept {
+  const std::size_t fair =
+      size <= 2 ? 8 << 10 : std::max<std::size_t>(2048, (32 << 10) / static_cast<std::size_t>(size));
+  return std::min<std::size_t>(one_shot_bytes == 0 ? fair : one_shot_bytes, layout.one_shot_bytes);
+}
+
 std::size_t last_level_cache_bytes() noexcept {
   for (const int name : {_SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE})
     if (const long bytes = sysconf(name); bytes > 0) return static_cast<std::size_t>(bytes);

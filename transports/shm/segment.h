@@ -20,6 +20,9 @@ namespace hora::shm {
 // `cache_bytes` (0: unknown). The founder's choice; joiners are told.
 SegmentLayout choose_layout(std::size_t cache_bytes, std::uint32_t chunk_bytes, std::uint32_t one_shot_bytes) noexcept;
 
+// The largest payload that `size` members move in one shot, where the options' `one_shot_bytes` is 0: what suits.
+std::size_t choose_one_shot_bytes(int size, std::uint32_t one_shot_bytes, const SegmentLayout& layout) noexcept;
+
 // Bytes of this machine's last-level cache; 0 when the system does not say.
 std::size_t last_level_cache_bytes() noexcept;
 

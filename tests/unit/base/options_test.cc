@@ -90,6 +90,48 @@ TEST_CASE("options_refuse_an_identity_that_does_not_add_up") {
   CHECK_THAT(refusal({{"HORA_SIZE", "0"}}), Contains("1 to 65536"));
 }
 
+TEST_CASE("options_of_a_launcher_that_knows_nothing_of_hora_name_a_meeting") {
+  const Environment::Values mpirun = {{"OMPI_COMM_WORLD_RANK", "1"},
+                                      {"OMPI_COMM_WORLD_SIZE", "2"},
+                                      {"OMPI_COMM_WORLD_LOCAL_RANK", "1"},
+                                      {"OMPI_COMM_WORLD_LOCAL_SIZE", "2"}};
+  const auto parsed = parse_options(Environment(mpirun), {}, 1234);
+  REQUIRE(parsed.ok());
+  const Options& options = parsed.value().options;
+  CHECK((options.rank == 1 && options.size == 2 && options.local_rank == 1 && options.local_size == 2));
+  CHECK(options.store.empty());
+  CHECK_THAT(options.meeting, Catch::StartsWith("unix:@hora-1234-mpirun-"));
+  CHECK_THAT(options.job, Catch::StartsWith("mpirun-"));
+  CHECK(options.launcher == "mpirun of Open MPI (OMPI_COMM_WORLD_RANK=1, OMPI_COMM_WORLD_SIZE=2)");
+
+  Environment::Values more = mpirun;
+  more.insert({{"HORA_STORE", "node1:4000"}, {"HORA_SECRET", "hush"}, {"HORA_JOB", "mine"}});
+  const auto across_hosts = parse(more);
+  REQUIRE(across_hosts.ok());
+  CHECK(across_hosts.value().options.store.empty());
+  CHECK(across_hosts.value().options.meeting == "tcp:node1:4000");
+  CHECK(across_hosts.value().options.secret == "hush");
+  CHECK(across_hosts.value().options.job == "mine");
+}
+
+TEST_CASE("an_inner_mpirun_does_not_meet_at_the_store_of_an_outer_hora_run") {
+  const Environment::Values outer = rank_of_four({{"HORA_LAUNCH_TOKEN", "t"}, {"HORA_SECRET", "hush"}});
+  Environment::Values inner = outer;
+  inner.insert({{"PMI_RANK", "0"}, {"PMI_SIZE", "2"}});
+  const std::vector<Ancestor> ancestors = {{7, 1, Environment(outer)}, {6, 1, Environment(Environment::Values())}};
+  const auto parsed = parse_options(Environment(inner), ancestors);
+  REQUIRE(parsed.ok());
+  const Options& options = parsed.value().options;
+  CHECK((options.rank == 0 && options.size == 2));
+  CHECK((options.store.empty() && options.secret.empty() && options.launch_token.empty()));
+  CHECK_THAT(options.meeting, Catch::StartsWith("unix:@hora-0-mpiexec-"));
+}
+
+TEST_CASE("an_address_of_host_and_port_is_one_of_tcp") {
+  CHECK(parse(rank_of_four()).value().options.store == "unix:@store");
+  CHECK(parse({{"HORA_RANK", "0"}, {"HORA_SIZE", "2"}, {"HORA_STORE", "a:1"}}).value().options.store == "tcp:a:1");
+}
+
 TEST_CASE("options_never_tell_the_secret") {
   const std::string text = refusal(rank_of_four({{"HORA_SECRET", "hush"}, {"HORA_MIN_SIZE", "0"}}));
   CHECK_THAT(text, !Contains("hush"));
@@ -129,14 +171,23 @@ TEST_CASE("numbers_are_whole_and_do_not_wrap") {
   CHECK_FALSE(number("1K", Suffixes::none).ok());
 }
 
-TEST_CASE("the_environment_of_the_process_is_read_by_prefix") {
+TEST_CASE("an_environment_is_parsed_from_its_block") {
+  using namespace std::string_literals;
+  const Environment environment = Environment::parse("A=1\0B=x=y\0no value\0C=\0D=last"s);
+  CHECK(environment.values().size() == 4);
+  CHECK(environment.find("B") == "x=y");
+  CHECK(environment.find("D") == "last");
+  CHECK_FALSE(environment.find("C").has_value());
+  const std::string_view names[] = {"A", "absent"};
+  CHECK_FALSE(environment.without(names).find("A").has_value());
+}
+
+TEST_CASE("the_environment_of_the_process_is_read") {
   ::setenv("HORA_SILENCE_MS", "77", 1);
-  ::setenv("NOT_HORA_AT_ALL", "1", 1);
   const Environment environment = Environment::of_process();
   const auto options = Options::from_environment();
   ::unsetenv("HORA_SILENCE_MS");
   CHECK(environment.find("HORA_SILENCE_MS") == "77");
-  CHECK_FALSE(environment.find("NOT_HORA_AT_ALL").has_value());
   REQUIRE(options.ok());
   CHECK(options.value().silence_ms == 77);
 }

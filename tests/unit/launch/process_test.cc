@@ -61,6 +61,18 @@ TEST_CASE("a process does without what was removed from its environment") {
   CHECK(reap(process.value(), watchdog.value()).success());
 }
 
+TEST_CASE("a process gets defaults for what nobody has said") {
+  auto watchdog = Watchdog::start();
+  REQUIRE(watchdog.ok());
+  ProcessSpec spec;
+  spec.command = {"sh", "-c", "test $HORA_TEST_SAID = 2 && test $HORA_TEST_UNSAID = 3"};
+  spec.variables = {{"HORA_TEST_SAID", "2"}};
+  spec.defaults = {{"HORA_TEST_SAID", "1"}, {"HORA_TEST_UNSAID", "3"}};
+  auto process = spawn(spec, watchdog.value());
+  REQUIRE(process.ok());
+  CHECK(reap(process.value(), watchdog.value()).success());
+}
+
 TEST_CASE("a command that cannot be run is an error with its name") {
   auto watchdog = Watchdog::start();
   REQUIRE(watchdog.ok());
