@@ -5,12 +5,12 @@
 A group only shrinks: when a rank dies, the calls of the others go on without it, and every one of them gets the same
 result. torch.distributed goes on to count the dead one; get_world_size() and ranks stay what they were. So:
 
-SUM           of the living. AVG divides by their number.
-Gradients     that torch has divided by the number of ranks at the start, in DistributedDataParallel and in its hooks, are
-              averaged over the living all the same: such a sum is multiplied by ranks at the start / ranks alive.
-broadcast     from a dead rank fails on all ranks alike. The buffers that DistributedDataParallel takes from its rank 0
-              come from the first one alive instead; every one has them.
-allgather     and what is made of it (gather, all_gather_object) fails once a rank has died: it has no place for fewer.
+SUM        of the living. AVG divides by their number.
+Gradients  that torch has divided by the number of ranks at the start, in DistributedDataParallel and in its hooks, are
+           averaged over the living all the same: such a sum is multiplied by ranks at the start / ranks alive.
+broadcast  from a dead rank fails on all ranks alike. The buffers that DistributedDataParallel takes from its rank 0
+           come from the first one alive instead; every one has them.
+allgather  and what is made of it (gather, all_gather_object) fails once a rank has died: it has no place for fewer.
 
 reduce costs as much as allreduce, gather as allgather, and scatter a broadcast of all its parts. What is missing here
 (send, recv, reduce_scatter, all_to_all) raises an error that names it. Tensors lie in memory of the host.
@@ -60,8 +60,8 @@ def create(options, backend_options=None):
     began = not world.is_initialized()
     hosted = _begin_world(options) if began else None
     if (world.rank(), world.size()) != (rank, size):
-        raise hora.InvalidArgumentError(f"init_process_group: rank {rank} of {size}, but hora.torch has been initialized "
-                                        f"as rank {world.rank()} of {world.size()}")
+        raise hora.InvalidArgumentError(f"init_process_group: rank {rank} of {size}, but hora.torch is initialized as "
+                                        f"rank {world.rank()} of {world.size()}")
     if world.observing():
         raise hora.UnsupportedError("a process group of torch.distributed takes no newcomers: use hora.torch's own "
                                     "functions (DistributedOptimizer), or no --max-restarts")
@@ -77,7 +77,7 @@ def _begin_world(options):
         world.init(operation_timeout_ms=milliseconds)  # as `hora run` has it, which tells of deaths
         return None
     if rank == 0 and size > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
-        warnings.warn("torchrun ends all ranks when one dies; for training that goes on, start it with hora run, or with "
+        warnings.warn("torchrun ends all ranks when one dies; training that is to go on is started by hora run, or by "
                       "mpirun --enable-recovery", stacklevel=2)
     communicator, hosted = meet(options.store, rank, size, options.timeout)
     world.adopt(communicator)

@@ -9,7 +9,12 @@ import pathlib
 import socket
 import uuid
 
+import torch
+
 import hora
+from hora.torch import world
+
+PLACE_BYTES = 300  # of a host's name and a port
 
 
 def meet(store, rank, size, timeout):
@@ -59,3 +64,23 @@ def _own_address(host):
             return probe.getsockname()[0]
     except OSError:
         return ""
+
+
+def meet_as_launched(timeout, **_):
+    """A rendezvous of torch.distributed for launchers that it does not know, through the job of hora.torch."""
+    world.init()
+    view, size = world.communicator().view, world.size()
+    place = bytearray(PLACE_BYTES)
+    store = None
+    if world.rank() == 0:
+        address = "127.0.0.1"
+        if len(set(view.hosts)) > 1:  # HORA_STORE is set then: it is where rank 0 listens
+            address = os.environ["HORA_STORE"].removeprefix("tcp:").rpartition(":")[0].strip("[]")
+        store = torch.distributed.TCPStore(address, 0, size, True, timeout, wait_for_workers=False)
+        text = f"{address} {store.port}".encode()
+        place[:len(text)] = text
+    world.ordered().submit(lambda: world.communicator().broadcast(place, 0), None, at_once=True).wait()
+    if store is None:
+        address, port = place.rstrip(b"\0").decode().split()
+        store = torch.distributed.TCPStore(address, int(port), size, False, timeout)
+    yield store, world.rank(), size
