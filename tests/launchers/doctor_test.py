@@ -8,17 +8,20 @@ import json
 import unittest
 
 import launchers
+import report
+
+BUILD = report.build_directory()
 
 MPIRUN = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}
 
 
 class Doctor(unittest.TestCase):
     def facts(self, status=0, **environment):
-        found, output, errors = launchers.run([str(BUILD / "hora"), "doctor", "--json"], environment)
-        self.assertEqual((found, errors), (status, ""))
-        report = json.loads(output)
-        self.assertEqual(report["able"], status == 0)
-        return report["facts"], report["missing"]
+        ended, output, errors = launchers.run([str(BUILD / "hora"), "doctor", "--json"], environment)
+        self.assertEqual((ended, errors), (status, ""))
+        found = json.loads(output)
+        self.assertEqual(found["able"], status == 0)
+        return found["facts"], found["missing"]
 
     def test_tells_the_machine_and_the_build(self):
         facts, _ = self.facts()
@@ -78,5 +81,4 @@ class Doctor(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    BUILD, tests = launchers.parse_arguments()
-    unittest.main(argv=tests, verbosity=2)
+    report.main()

@@ -1,6 +1,5 @@
 """The launchers that may start the ranks of a program here, and how each is called."""
 
-import argparse
 import dataclasses
 import os
 import pathlib
@@ -9,6 +8,8 @@ import subprocess
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+for folder in (ROOT / "examples", ROOT / "tests" / "processes"):  # namespaces; report
+    sys.path.insert(0, str(folder))
 ENVIRONMENTS = ROOT / "build" / "envs"  # of scripts/environments
 PATIENCE_S = 120
 # Open MPI starts nothing for root without, as which containers run.
@@ -56,12 +57,21 @@ def run(words, environment=None):
         return None, output, errors
 
 
-def parse_arguments():
-    """The build directory, and what is left for unittest."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    arguments, rest = parser.parse_known_args()
-    return arguments.build.resolve(), [sys.argv[0], *rest]
+def expected_output(ranks):
+    """What allreduce.cc and allreduce.py must say."""
+    pattern = [1 + i % 97 for i in range(1000)]
+
+    def line(what, factor):
+        values = [factor * value for value in pattern]
+        return f"{what}: first {values[0]:.1f}, last {values[-1]:.1f}, total {sum(values):.1f}"
+
+    def words(what, values):
+        return " ".join([f"{what}:", *map(str, values)])
+
+    total = ranks * (ranks + 1) / 2
+    return "\n".join([f"{ranks} ranks", line("sum", total), line("max", ranks), line("average", total / ranks),
+                      line("broadcast", ranks), words("ranks", range(ranks)), words("local ranks", range(ranks)),
+                      words("local sizes", [ranks] * ranks), ""])
 
 
 def torch_environment():

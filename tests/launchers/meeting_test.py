@@ -11,7 +11,10 @@ import tempfile
 import unittest
 
 import launchers
-from launchers_test import expected_output
+import report
+from launchers import expected_output
+
+BUILD = report.build_directory()
 
 # Ranks $FIRST to $LAST of $SIZE, with $LOCAL ranks to a host.
 MPIRUN = """
@@ -137,5 +140,4 @@ class HoraRun(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    BUILD, tests = launchers.parse_arguments()
-    unittest.main(argv=tests, verbosity=2)
+    report.main()

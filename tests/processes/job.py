@@ -31,7 +31,8 @@ class Job:
         self.pidfds = {}  # the same, as descriptors: a signal never reaches a stranger with a pid used again
         self.said = {}  # word: founding ranks that have announced it
         self.rest = b""
-        arguments = [*prefix, str(launcher or build / "hora"), "run", "-np", str(np), "--min-np", str(min_np), *run_options]
+        hora = str(launcher or build / "hora")
+        arguments = [*prefix, hora, "run", "-np", str(np), "--min-np", str(min_np), *run_options]
         arguments += [str(part).replace("{folder}", str(self.folder)) for part in command]
         with open(self.output_path, "wb") as output:
             self.process = subprocess.Popen(
