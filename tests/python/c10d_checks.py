@@ -297,7 +297,7 @@ def train(group, hook=None, accumulate=False, bucket_cap_mb=0.001, **options):
 
 @check
 def trains_as_with_gloo():
-    for options in ({}, {"broadcast_buffers": False}, {"gradient_as_bucket_view": True},
+    for options in ({}, {"forward_sync_buffers": False}, {"gradient_as_bucket_view": True},
                     {"find_unused_parameters": True}, {"static_graph": True}, {"accumulate": True}):
         expected, given = train(Groups.gloo, **options), train(None, **options)
         expect(all(close(*pair, 1e-4) for pair in zip(expected, given, strict=True)), options)

@@ -65,16 +65,20 @@ def main():
     hvd.init()
     rank, size = dist.get_rank(), dist.get_world_size()
     model = make_model()
-    model = torch.nn.parallel.DistributedDataParallel(model, bucket_cap_mb=0.001,
-                                                      broadcast_buffers=arguments.backend == "hora")
+    # gloo does not outlive a death, so nothing may be left to it.
+    options = {"forward_sync_buffers": False} if arguments.backend == "gloo" else {}
+    model = torch.nn.parallel.DistributedDataParallel(model, bucket_cap_mb=0.001, **options)
     if arguments.hook:
         model.register_comm_hook(None, hvd.ddp_hook)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     deaths = {arguments.die_at + i: victim for i, victim in enumerate(arguments.victims)}
     now = 0
     if arguments.amid:
-        # While the gradients of the last layers are on their way.
-        model.module[3].weight.register_hook(lambda _: deaths.get(now) == rank and os.kill(os.getpid(), 9))
+        def die(_):
+            if deaths.get(now) == rank:
+                os.kill(os.getpid(), 9)
+
+        model.module[3].weight.register_hook(die)  # while the gradients of the last layers are on their way
 
     living, alive = [], list(range(size))
     with open(arguments.folder / f"records-{rank}", "w") as records:
