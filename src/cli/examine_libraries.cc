@@ -6,6 +6,7 @@
 
 #include "base/environment.h"
 #include "cli/examinations.h"
+#include "engine/mpi_run.h"
 
 namespace hora::cli {
 
@@ -33,6 +34,14 @@ void examine(const Library& library, Findings& findings) {
   findings.add(library.subject, known ? map->l_name : library.name);
 }
 
+void examine_mpi(const std::string& plugin, Findings& findings) {
+  const auto found = engine::MpiRun::find(plugin);
+  findings.add("MPI plugin", found.ok() ? found.value() : fmt::format("not loaded: {}", found.status().message()));
+  if (!found.ok())
+    findings.miss(Need::optional, "MPI plugin: HORA_TRANSPORT=mpi",
+                  "build hora where an MPI is installed (apt install libopenmpi-dev), or set HORA_MPI_PLUGIN");
+}
+
 }  // namespace
 
 void examine_libraries(Findings& findings) {
@@ -43,10 +52,7 @@ void examine_libraries(Findings& findings) {
   examine({"NCCL", "libnccl.so.2", "the fast path between GPUs",
            "pip install nvidia-nccl-cu13, and its folder in LD_LIBRARY_PATH (Debian: apt install libnccl2)"},
           findings);
-  examine(
-      {"MPI plugin", std::string(environment.find("HORA_MPI_PLUGIN").value_or("libhora_mpi.so")), "HORA_TRANSPORT=mpi",
-       "build hora where an MPI is installed (apt install libopenmpi-dev), or set HORA_MPI_PLUGIN"},
-      findings);
+  examine_mpi(std::string(environment.find("HORA_MPI_PLUGIN").value_or("")), findings);
 }
 
 }  // namespace hora::cli
