@@ -12,9 +12,11 @@
 
 #include "base/log.h"
 #include "engine/data_plane.h"
+#include "engine/device_front.h"
 #include "engine/donor.h"
 #include "engine/engine.h"
 #include "engine/hosted_store.h"
+#include "engine/mpi_run.h"
 #include "engine/newcomer.h"
 #include "engine/obituaries.h"
 #include "engine/observer.h"
@@ -56,6 +58,11 @@ class Session final : private SentinelHost {
   [[nodiscard]] bool observing() const noexcept { return front_.load(std::memory_order_acquire) == observer_.get(); }
   [[nodiscard]] Engine& engine() noexcept { return *engine_; }  // of a member
   [[nodiscard]] StateRegistry& state() noexcept { return state_; }
+  // Where calls with device memory go; made by the first one. Throws Error. device_front.cc.
+  [[nodiscard]] DeviceFront& device(Stream stream);
+  // Before the first call of device(): what to use instead of the driver and NCCL of this machine.
+  void use_runtime(std::shared_ptr<const cuda::Runtime> runtime) { runtime_ = std::move(runtime); }
+  void flush();
   // A step boundary; boundary.cc. Throws Error.
   void step();
   // Among the ranks of this host when the job began, or as the launcher says.
@@ -69,6 +76,7 @@ class Session final : private SentinelHost {
  private:
   Session(const Options& options, LogLevel level, SegmentSource* segments);
   Status join();
+  Status start_mpi();
   Status come_together();
   Status found(const Member& self);
   Status follow(const Member& self);
@@ -80,7 +88,7 @@ class Session final : private SentinelHost {
   elastic::MembershipOptions membership_options() const;
 
   Result<LocalPeer> meet(control::PeerLink link) override;
-  Status prepare(const View& view) override { return data_plane_->prepare(view); }
+  Status prepare(const View& view, bool somebody_died) override;
   Result<Engine*> enter(const View& view, const Positions& done) override;
 
   Options options_;
@@ -92,6 +100,7 @@ class Session final : private SentinelHost {
   MemberId id_;
   StateRegistry state_;
   std::uint64_t step_ = 0;                     // boundaries crossed
+  std::unique_ptr<MpiRun> mpi_;                // of a founder, where the transport is mpi
   std::unique_ptr<HostedStore> hosted_store_;  // in rank 0, where no launcher hosts one
   std::unique_ptr<Store> store_;
   std::vector<pid_t> local_processes_;  // of the peers on this host
@@ -100,7 +109,12 @@ class Session final : private SentinelHost {
   std::unique_ptr<DataPlane> data_plane_;
   std::unique_ptr<SubjectLink> negotiation_link_;
   std::unique_ptr<SubjectLink> flush_link_;
+  std::unique_ptr<SubjectLink> device_link_;
   std::unique_ptr<Engine> engine_;
+  Mutex device_mutex_;
+  std::shared_ptr<const cuda::Runtime> runtime_;
+  std::unique_ptr<DeviceFront> device_ GUARDED_BY(device_mutex_);
+  std::atomic<DeviceFront*> ready_device_{nullptr};
   std::unique_ptr<Donor> donor_;
   std::unique_ptr<Newcomer> newcomer_;
   std::unique_ptr<Observer> observer_;
