@@ -31,7 +31,8 @@ void assign(std::optional<Transport>& field, py::handle value) {
   if (name == "shm") return void(field = Transport::shm);
   if (name == "tcp") return void(field = Transport::tcp);
   if (name == "mixed") return void(field = Transport::mixed);
-  throw py::value_error("transport: '" + name + "' is not shm, tcp or mixed");
+  if (name == "mpi") return void(field = Transport::mpi);
+  throw py::value_error("transport: '" + name + "' is not shm, tcp, mixed or mpi");
 }
 
 struct Field {
@@ -63,6 +64,7 @@ constexpr std::array kFields{
     field<&Options::chunk_bytes>("chunk_bytes"),
     field<&Options::one_shot_bytes>("one_shot_bytes"),
     field<&Options::transport>("transport"),
+    field<&Options::mpi_plugin>("mpi_plugin"),
     field<&Options::sockets_per_pair>("sockets_per_pair"),
     field<&Options::socket_interface>("socket_interface"),
     field<&Options::port_first>("port_first"),

@@ -73,7 +73,7 @@ class Communicator:
         """Joins the job that the environment describes, as `hora run` sets it; without one, a job of one.
 
         `options` are the fields of hora::Options, and win over the environment: rank, size, job, store, secret,
-        transport ("shm", "tcp", "mixed"), silence_ms, ... Blocks until all founders have come.
+        transport ("shm", "tcp", "mixed", "mpi"), silence_ms, ... Blocks until all founders have come.
         """
 
     @property
