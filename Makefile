@@ -77,5 +77,5 @@ lint: setup-test ## layout, clang's lock analysis, clang-tidy
 	@scripts/lint
 
 .PHONY: gpu-test
-gpu-test: ## what needs a GPU
-	@echo "gpu-test: this version of hora has no GPU code to test"
+gpu-test: setup-test ## device memory on a real GPU; says what it skips, and succeeds where there is none
+	@scripts/gpu-test

@@ -28,6 +28,7 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -98,6 +99,11 @@ struct Outcome {
   int contributors = 0;  // members whose values are in the result
 };
 
+// The work queue of a CUDA device: a CUstream or cudaStream_t. Null: the default stream of the current context.
+struct Stream {
+  void* handle = nullptr;
+};
+
 // A tensor of the negotiated front: where it lies, and its shape (empty: one dimension of `count`).
 struct Tensor {
   const void* source = nullptr;
@@ -105,6 +111,8 @@ struct Tensor {
   std::uint64_t count = 0;
   DataType dtype = DataType::float32;
   std::span<const std::int64_t> shape = {};
+  // Set: source and target are memory of the stream's device, and the source is ready after what is on the stream now.
+  std::optional<Stream> stream = std::nullopt;
 };
 
 // The pending or ended result of an asynchronous call. Move-only; must not outlive its Communicator. A Handle that is
@@ -123,6 +131,9 @@ class HORA_EXPORT Handle {
   Outcome wait();
   // As wait(), for at most `timeout`. False: not ended yet, the operation goes on unchanged.
   bool wait_for(std::chrono::nanoseconds timeout);
+  // For device memory: what is enqueued on `stream` from now on sees the result. Waits until all ranks have submitted
+  // the tensor, not for the device. A failure is told by wait() alone; memory is then as before.
+  void order(Stream stream);
 
  private:
   friend class Communicator;
@@ -184,6 +195,15 @@ class HORA_EXPORT Communicator {
     require_equal(in.size() * static_cast<std::size_t>(size()), out.size());
     return allgather(in.data(), out.data(), in.size(), kDataTypeOf<T>);
   }
+
+  // Device memory of one CUDA device per communicator. The source is ready after what is on `stream` now, and what is
+  // enqueued on `stream` afterwards sees the result. Returns once that is enqueued, which waits for the other ranks to
+  // make the call but not for the device; the memory stays in use until the handle is done. Throws Error: mismatch;
+  // unsupported where there is no driver or device, or while observing(). Through NCCL where all ranks have it, else
+  // through the host. Device operations, named ones among them, run one after another in the order in which ranks
+  // agreed on them.
+  Handle allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op, Stream stream);
+  Handle broadcast(void* data, std::uint64_t count, DataType dtype, int root, Stream stream);
 
   // Negotiated front --------------------------------------------------------------------------------------------------
   // A name stands for the same tensor on every rank; it can be in flight once at a time (a second submission fails with

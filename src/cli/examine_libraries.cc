@@ -1,38 +1,15 @@
-#include <dlfcn.h>
 #include <fmt/format.h>
-#include <link.h>
 
 #include <string>
 
 #include "base/environment.h"
 #include "cli/examinations.h"
+#include "cuda/runtime.h"
 #include "engine/mpi_run.h"
 
 namespace hora::cli {
 
 namespace {
-
-struct Library {
-  const char* subject;
-  std::string name;     // as dlopen takes it
-  const char* purpose;  // what does not go without it
-  const char* mend;
-};
-
-// A library stays loaded: some cannot be unloaded.
-void examine(const Library& library, Findings& findings) {
-  void* handle = ::dlopen(library.name.c_str(), RTLD_LAZY | RTLD_LOCAL);
-  if (handle == nullptr) {
-    const char* error = ::dlerror();
-    const std::string why = error != nullptr ? error : "no reason given";
-    findings.add(library.subject, "not loaded: " + why);
-    findings.miss(Need::optional, fmt::format("{}: {}", library.subject, library.purpose), library.mend);
-    return;
-  }
-  link_map* map = nullptr;
-  const bool known = ::dlinfo(handle, RTLD_DI_LINKMAP, &map) == 0;
-  findings.add(library.subject, known ? map->l_name : library.name);
-}
 
 void examine_mpi(const std::string& plugin, Findings& findings) {
   const auto found = engine::MpiRun::find(plugin);
@@ -46,12 +23,11 @@ void examine_mpi(const std::string& plugin, Findings& findings) {
 
 void examine_libraries(Findings& findings) {
   const Environment environment = Environment::of_process();
-  examine(
-      {"CUDA driver", "libcuda.so.1", "tensors on GPUs", "install NVIDIA's driver (Debian: apt install nvidia-driver)"},
-      findings);
-  examine({"NCCL", "libnccl.so.2", "the fast path between GPUs",
-           "pip install nvidia-nccl-cu13, and its folder in LD_LIBRARY_PATH (Debian: apt install libnccl2)"},
-          findings);
+  for (const cuda::Finding& found : cuda::describe()) {
+    findings.add(found.subject, found.text);
+    if (!found.without.empty())
+      findings.miss(Need::optional, fmt::format("{}: {}", found.subject, found.without), found.mend);
+  }
   examine_mpi(std::string(environment.find("HORA_MPI_PLUGIN").value_or("")), findings);
 }
 

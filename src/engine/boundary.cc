@@ -39,6 +39,7 @@ void Session::step() {
     throw Error(
         Status(StatusCode::invalid_argument, "step() while named tensors are in flight: wait for their handles first"));
   }
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) device->drain();
   const std::uint64_t step = step_ + 1;
   const auto newcomer = donor_->ready(step, engine_->view().epoch);
   std::int64_t wanted = newcomer ? static_cast<std::int64_t>(newcomer->value) : kNobody;

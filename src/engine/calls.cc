@@ -65,6 +65,25 @@ Work* Engine::submit(std::string_view name, const Signature& signature, std::spa
   work->shape.assign(shape.begin(), shape.end());
   work->extent = extent;
   remember_view(*work);
+  enqueue(work, attended);
+  return work;
+}
+
+void Engine::run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
+                 Errand& errand) {
+  Work* work = new_work();
+  work->name.assign(name);
+  work->signature = signature;
+  work->shape.clear();
+  work->extent = extent;
+  work->root = root;
+  work->errand = &errand;
+  work->references.store(1, std::memory_order_relaxed);  // the engine's alone
+  errands_.fetch_add(1, std::memory_order_seq_cst);
+  enqueue(work, false);
+}
+
+void Engine::enqueue(Work* work, bool attended) {
   unfinished_.fetch_add(1, std::memory_order_seq_cst);
   if (interrupted_.load(std::memory_order_relaxed) == 0 && token_.try_acquire()) {
     if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
@@ -72,7 +91,7 @@ Work* Engine::submit(std::string_view name, const Signature& signature, std::spa
     drive_once();
     token_.release();
     if (!attended) hand_over();
-    return work;
+    return;
   }
   {
     const MutexLock lock(inbox_mutex_);
@@ -81,7 +100,6 @@ Work* Engine::submit(std::string_view name, const Signature& signature, std::spa
   }
   wake_driver();
   if (!attended) wake_background();
-  return work;
 }
 
 bool Engine::wait(Work& work, std::optional<Duration> timeout) {
@@ -149,6 +167,22 @@ void Engine::wake_background() noexcept {
 void Engine::on_view_change(std::function<void(const View&, const View&)> callback) {
   const MutexLock lock(visible_mutex_);
   callback_ = std::move(callback);
+}
+
+void Engine::watch(PlaneWatcher& watcher) {
+  const MutexLock lock(visible_mutex_);
+  watcher_ = &watcher;
+  watcher.entered(installed_.back());
+}
+
+void Engine::tell(MemberId to, std::span<const std::byte> message) {
+  if (const Status status = device_link_.send(to, message); !status.ok())
+    log_(LogLevel::warn, "cuda", "{}", status.message());
+}
+
+void Engine::on_device_message(MemberId from, std::span<const std::byte> message) {
+  const MutexLock lock(visible_mutex_);
+  if (watcher_ != nullptr) watcher_->told(from, message);
 }
 
 // Callers see the view in which their operation ended, which is the same one on every member.

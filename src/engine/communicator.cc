@@ -39,15 +39,16 @@ Extent extent_of(const void* source, void* target, std::uint64_t count, DataType
 }
 
 // `attended`: the caller waits right away.
-engine::Work* submit_allreduce(engine::Front& front, std::string_view name, const Tensor& tensor, ReduceOp op,
+engine::Work* submit_allreduce(engine::Session& session, std::string_view name, const Tensor& tensor, ReduceOp op,
                                bool attended) {
   check_buffer(Collective::allreduce, tensor.source, tensor.count);
   check_buffer(Collective::allreduce, tensor.target, tensor.count);
   check_reduction(tensor.dtype, op);
   const Extent extent = extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype);
   check_overlap(Collective::allreduce, tensor.source, extent.bytes, tensor.target, extent.bytes);
-  return front.submit(name, {Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count}, tensor.shape, extent,
-                      attended);
+  const Signature signature{Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count};
+  if (tensor.stream) return session.device(*tensor.stream).submit_device(name, signature, extent, *tensor.stream);
+  return session.front().submit(name, signature, tensor.shape, extent, attended);
 }
 
 }  // namespace
@@ -72,6 +73,11 @@ Outcome Handle::wait() {
   work_->front.wait(*work_, std::nullopt);
   if (!work_->status.ok()) throw Error(work_->status);
   return work_->outcome;
+}
+
+void Handle::order(Stream stream) {
+  if (work_ == nullptr) refuse("order() on a handle that stands for nothing");
+  work_->front.order(*work_, stream);
 }
 
 bool Handle::wait_for(std::chrono::nanoseconds timeout) {
@@ -145,24 +151,45 @@ Outcome Communicator::barrier() {
   return session_->front().run_ordered({Collective::barrier, DataType::uint8, ReduceOp::sum, Rank{0}, 0}, {});
 }
 
+Handle Communicator::allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op,
+                               Stream stream) {
+  check_buffer(Collective::allreduce, in, count);
+  check_buffer(Collective::allreduce, out, count);
+  check_reduction(dtype, op);
+  const Extent extent = extent_of(in, out, count, dtype);
+  check_overlap(Collective::allreduce, in, extent.bytes, out, extent.bytes);
+  return Handle(
+      session_->device(stream).run_device({Collective::allreduce, dtype, op, Rank{0}, count}, extent, stream));
+}
+
+Handle Communicator::broadcast(void* data, std::uint64_t count, DataType dtype, int root, Stream stream) {
+  check_buffer(Collective::broadcast, data, count);
+  if (root < 0 || root >= size()) refuse(fmt::format("broadcast: root {} is not a rank of {}", root, size()));
+  return Handle(session_->device(stream).run_device({Collective::broadcast, dtype, ReduceOp::sum, Rank{root}, count},
+                                                    extent_of(data, data, count, dtype), stream));
+}
+
 Handle Communicator::allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op) {
-  return Handle(submit_allreduce(session_->front(), name, tensor, op, false));
+  return Handle(submit_allreduce(*session_, name, tensor, op, false));
 }
 
 Outcome Communicator::allreduce(std::string_view name, const Tensor& tensor, ReduceOp op) {
-  return Handle(submit_allreduce(session_->front(), name, tensor, op, true)).wait();
+  return Handle(submit_allreduce(*session_, name, tensor, op, true)).wait();
 }
 
 Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor, int root) {
   check_buffer(Collective::broadcast, tensor.target, tensor.count);
   if (root < 0 || root >= size())
     refuse(fmt::format("broadcast '{}': root {} is not a rank of {}", name, root, size()));
-  return Handle(session_->front().submit(
-      name, {Collective::broadcast, tensor.dtype, ReduceOp::sum, Rank{root}, tensor.count}, tensor.shape,
-      extent_of(tensor.target, tensor.target, tensor.count, tensor.dtype), false));
+  const Signature signature{Collective::broadcast, tensor.dtype, ReduceOp::sum, Rank{root}, tensor.count};
+  const Extent extent = extent_of(tensor.target, tensor.target, tensor.count, tensor.dtype);
+  if (tensor.stream)
+    return Handle(session_->device(*tensor.stream).submit_device(name, signature, extent, *tensor.stream));
+  return Handle(session_->front().submit(name, signature, tensor.shape, extent, false));
 }
 
 Handle Communicator::allgather_async(std::string_view name, const Tensor& tensor) {
+  if (tensor.stream) refuse("allgather of device memory is not supported; copy it to the host");
   check_buffer(Collective::allgather, tensor.source, tensor.count);
   check_buffer(Collective::allgather, tensor.target, tensor.count);
   return Handle(session_->front().submit(
@@ -191,7 +218,7 @@ bool Communicator::observing() const noexcept {
 }
 
 void Communicator::flush() {
-  session_->front().flush();
+  session_->flush();
 }
 
 void Communicator::shutdown(std::chrono::milliseconds timeout) {

@@ -11,13 +11,14 @@ namespace hora::engine {
 
 Engine::Engine(const EngineOptions& options, const View& view, const Positions& done, MemberId self,
                GroupTransport& transport, BoardFactory make_board, Messenger& negotiation_link, Messenger& flush_link,
-               const Clock& clock, const Log& log)
+               Messenger& device_link, const Clock& clock, const Log& log)
     : options_(options),
       self_(self),
       transport_(transport),
       make_board_(std::move(make_board)),
       negotiation_link_(negotiation_link),
       flush_link_(flush_link),
+      device_link_(device_link),
       clock_(clock),
       log_(log),
       installed_epoch_(view.epoch.value),
@@ -119,7 +120,12 @@ void Engine::end_execution(Channel channel, Step how) {
   if (channel == Channel::ordered) return ordered_work_.finish(status, outcome);
   // The names are free before their callers know, since they may submit them again at once.
   if (ended.from_negotiator) negotiator_->finish_execution();
-  for (Work* work : ended.works) finish(work, status, outcome);
+  auto errands =
+      std::count_if(ended.works.begin(), ended.works.end(), [](const Work* w) { return w->errand != nullptr; });
+  for (Work* work : ended.works) {
+    if (work->errand != nullptr) --errands;
+    finish(work, status, outcome, errands > 0);
+  }
   ended.works.clear();
   if (ended.following.empty()) return;
   ended.works.swap(ended.following);
@@ -128,19 +134,25 @@ void Engine::end_execution(Channel channel, Step how) {
 }
 
 // The end of a negotiated work: its caller may reuse it as soon as it sees the end.
-void Engine::finish(Work* work, const Status& status, const Outcome& outcome) noexcept {
+void Engine::finish(Work* work, const Status& status, const Outcome& outcome, bool more) noexcept {
   if (work->accepted) {
     negotiated_[work->position] = negotiated_.back();
     negotiated_[work->position]->position = work->position;
     negotiated_.pop_back();
     work->accepted = false;
   }
-  if (Recorder* recorder = recorder_.load(std::memory_order_acquire); recorder != nullptr) [[unlikely]]
+  Errand* errand = work->errand;
+  if (Recorder* recorder = recorder_.load(std::memory_order_acquire); recorder != nullptr && errand == nullptr)
+      [[unlikely]]
     recorder->named(work->name, status, outcome, work->signature, work->extent);
   unfinished_.fetch_sub(1, std::memory_order_seq_cst);
   const bool attended = work == attended_;
   work->finish(status, outcome);
   release(work);
+  if (errand != nullptr) {
+    errands_.fetch_sub(1, std::memory_order_seq_cst);
+    errand->ended({status, outcome.epoch, outcome.contributors, more});
+  }
   if (!attended && waiting_.load(std::memory_order_seq_cst) > 0) {
     turn_.fetch_add(1, std::memory_order_seq_cst);
     futex_wake_all(turn_);

@@ -7,6 +7,7 @@
 // one step. The hot path (an ordered call that nobody disturbs) makes no syscall, allocation, lock or log.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -32,6 +33,7 @@
 #include "interfaces/board.h"
 #include "interfaces/clock.h"
 #include "interfaces/group_transport.h"
+#include "interfaces/host_plane.h"
 #include "interfaces/messenger.h"
 #include "negotiation/negotiator.h"
 
@@ -51,7 +53,7 @@ class ViewRequests {
   virtual void request_view_change(const Status& cause) = 0;
 };
 
-class Engine final : public Front {
+class Engine final : public Front, public HostPlane {
  public:
   // Makes the board of a view that the transport has entered. Empty: negotiation goes by messages.
   using BoardFactory = std::function<std::unique_ptr<Board>(const View&)>;
@@ -60,7 +62,7 @@ class Engine final : public Front {
   // enters, with `done` operations behind it, as `transport`.
   Engine(const EngineOptions& options, const View& view, const Positions& done, MemberId self,
          GroupTransport& transport, BoardFactory make_board, Messenger& negotiation_link, Messenger& flush_link,
-         const Clock& clock, const Log& log);
+         Messenger& device_link, const Clock& clock, const Log& log);
   ~Engine() override;
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
@@ -77,8 +79,13 @@ class Engine final : public Front {
   void on_view_change(std::function<void(const View& before, const View& after)> callback) override;
   [[nodiscard]] const View& view() const noexcept override { return *visible_.load(std::memory_order_acquire); }
   [[nodiscard]] Rank rank() const noexcept override { return view().rank_of(self_).value_or(Rank{}); }
-  // Negotiated works that have not ended.
-  [[nodiscard]] std::uint32_t unfinished() const noexcept { return unfinished_.load(std::memory_order_acquire); }
+  // Named works of callers that have not ended.
+  [[nodiscard]] std::uint32_t unfinished() const noexcept {
+    const std::uint32_t errands = errands_.load(std::memory_order_acquire);  // counted first and uncounted last
+    return std::max(unfinished_.load(std::memory_order_acquire), errands) - errands;
+  }
+  // What a caller sees of views moves on to `epoch`, in which an operation of this caller has ended.
+  void adopt_view(Epoch epoch);
   // Returns in the successor of the view `epoch`, once there is one.
   void wait_for_successor(Epoch epoch);
   // As run_ordered(), but to the end whatever interrupts it.
@@ -89,6 +96,13 @@ class Engine final : public Front {
   // From now on what ends is told to `recorder`; null: no more. On the thread that submits, with nothing in flight.
   void record_to(Recorder* recorder) noexcept { recorder_.store(recorder, std::memory_order_release); }
 
+  // --- device memory
+  void run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
+           Errand& errand) override;
+  void tell(MemberId to, std::span<const std::byte> message) override;
+  // `watcher` hears of the installed view at once, and of all later ones. Once; it outlives the sentinel's thread.
+  void watch(PlaneWatcher& watcher);
+
   // --- the background thread
   void run_background();
 
@@ -96,6 +110,7 @@ class Engine final : public Front {
   void connect(ViewRequests& requests) noexcept { requests_ = &requests; }
   void on_negotiation_message(MemberId from, std::span<const std::byte> message);
   void on_flush_message(MemberId from, std::span<const std::byte> message);
+  void on_device_message(MemberId from, std::span<const std::byte> message);
   // Takes the token for good, until install() or fence(). What the report says is final until then.
   [[nodiscard]] wire::Bytes freeze();
   // Enters `next` as `verdict` (of decide()) says, and lets drivers go on. Freezes first where that was not done.
@@ -146,9 +161,9 @@ class Engine final : public Front {
   void hand_over() noexcept;
   void wake_driver() noexcept;
   void wake_background() noexcept;
-  void adopt_view(Epoch epoch);
   void throw_if_fenced() const;
   Work* new_work();
+  void enqueue(Work* work, bool attended);
   void remember_view(Work& work) const;
 
   // driver.cc: by the holder of the token
@@ -157,7 +172,7 @@ class Engine final : public Front {
   bool settle();
   bool step_channel(Channel channel);
   void end_execution(Channel channel, Step how);
-  void finish(Work* work, const Status& status, const Outcome& outcome) noexcept;
+  void finish(Work* work, const Status& status, const Outcome& outcome, bool more = false) noexcept;
   bool drive_negotiation();
   void start_group(const Signature& signature);
   bool accept_inbox();
@@ -196,6 +211,7 @@ class Engine final : public Front {
   const BoardFactory make_board_;
   Messenger& negotiation_link_;
   Messenger& flush_link_;
+  Messenger& device_link_;
   const Clock& clock_;
   const Log& log_;
   ViewRequests* requests_ = nullptr;
@@ -208,6 +224,7 @@ class Engine final : public Front {
   std::atomic<std::uint32_t> callers_{0};          // callers' threads that want the token
   std::atomic<std::uint32_t> background_word_{0};  // changes when the background thread has something to look at
   std::atomic<std::uint32_t> unfinished_{0};       // negotiated works that were submitted and have not ended
+  std::atomic<std::uint32_t> errands_{0};          // ... of which no caller knows
   std::atomic<std::uint64_t> installed_epoch_{0};  // of view_, for those without the token
   std::atomic<Recorder*> recorder_{nullptr};
   std::atomic<bool> unsettled_{false};  // other members may still need from here what the last install committed
@@ -249,6 +266,7 @@ class Engine final : public Front {
   std::deque<View> installed_ GUARDED_BY(visible_mutex_);  // all of them: callers may hold references to any
   std::atomic<const View*> visible_;                       // the one that the last call returned in
   std::function<void(const View&, const View&)> callback_ GUARDED_BY(visible_mutex_);
+  PlaneWatcher* watcher_ GUARDED_BY(visible_mutex_) = nullptr;
   std::function<bool()> interrupted_wait_;  // of the thread that makes ordered calls
   Status fence_cause_;                      // written once, before fenced_ is set
 };

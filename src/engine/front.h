@@ -29,6 +29,11 @@ class Front {
   // False when `timeout` passed first. Does not throw for a failed work.
   virtual bool wait(Work& work, std::optional<Duration> timeout) = 0;
   virtual void release(Work* work) noexcept = 0;
+  // What is enqueued on `stream` from now on sees the result of `work`, which is in device memory.
+  virtual void order(Work& work, Stream stream) {
+    static_cast<void>(work), static_cast<void>(stream);
+    throw Error(Status(StatusCode::invalid_argument, "order() is for results in device memory; use wait()"));
+  }
   virtual void flush() = 0;
   virtual void on_view_change(std::function<void(const View& before, const View& after)> callback) = 0;
   // The view that the last call returned in, and this process's rank there.

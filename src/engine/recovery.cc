@@ -209,6 +209,11 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   if (negotiator_->has_actions()) apply_negotiation_actions();
   view_ = next;
   execution(Channel::negotiated).from_negotiator = false;  // the one of the new view knows nothing of it
+  {
+    const MutexLock lock(visible_mutex_);
+    installed_.push_back(next);
+    if (watcher_ != nullptr) watcher_->entered(next);
+  }
   for (const Channel channel : kChannels) {
     const auto index = static_cast<std::size_t>(channel);
     execution(channel).expired = false;  // what expired too late for this verdict asks for another one
@@ -221,10 +226,6 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   if (negotiated.next != Fate::broken) restart_group(negotiated.committed, verdict->group);
   renegotiate();
   unsettled_.store(!transport_.settle(), std::memory_order_relaxed);  // relaxed: the token orders it
-  {
-    const MutexLock lock(visible_mutex_);
-    installed_.push_back(next);
-  }
   // seq_cst: waiters sleep on other words. After the view itself, which they then adopt.
   installed_epoch_.store(next.epoch.value, std::memory_order_seq_cst);
   thaw();

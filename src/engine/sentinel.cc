@@ -169,6 +169,9 @@ void Sentinel::on_message(MemberId from, std::span<const std::byte> message) {
       if (engine_ != nullptr) return engine_->on_flush_message(from, body);
       return early_.emplace_back(from, wire::Bytes(message.begin(), message.end())), void();
     case Subject::joining: return on_join_message(from, body);
+    case Subject::device:
+      if (engine_ != nullptr) engine_->on_device_message(from, body);
+      return;
   }
   log_(LogLevel::warn, "sentinel", "member {:x} sent a message of unknown subject {}", from.value,
        std::to_integer<int>(message[0]));

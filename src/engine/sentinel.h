@@ -27,7 +27,7 @@
 namespace hora::engine {
 
 // The control plane is shared by several protocols; the first byte of a message says whose it is.
-enum class Subject : std::uint8_t { membership = 1, negotiation = 2, joining = 3, flush = 4 };
+enum class Subject : std::uint8_t { membership = 1, negotiation = 2, joining = 3, flush = 4, device = 5 };
 
 wire::Bytes with_subject(Subject subject, std::span<const std::byte> message);
 

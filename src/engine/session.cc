@@ -91,6 +91,7 @@ Status Session::come_together() {
   }
   negotiation_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::negotiation);
   flush_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::flush);
+  device_link_ = std::make_unique<SubjectLink>(*mesh_, Subject::device);
   donor_ = std::make_unique<Donor>(state_, options_.join_log_bytes, log_);
   const Member self{id_, host.value(), mesh_->address()};
   return options_.join ? follow(self) : found(self);
@@ -237,7 +238,7 @@ Status Session::start_engine(const View& view, const Positions& done) {
                                                                            : kAlone};
   const auto make_board = [this](const View& of) { return data_plane_->make_board(of); };
   engine_ = std::make_unique<Engine>(options, view, done, id_, *group.value(), make_board, *negotiation_link_,
-                                     *flush_link_, clock_, log_);
+                                     *flush_link_, *device_link_, clock_, log_);
   if (sentinel_) engine_->connect(*sentinel_);
   background_thread_ = start_thread("hora-background", [this] { engine_->run_background(); });
   return {};
@@ -247,7 +248,9 @@ Status Session::leave(std::chrono::milliseconds timeout) {
   const TimePoint deadline = clock_.now() + timeout;
   // Who leaves takes its memory along: what it has released must not be missing elsewhere (law 4).
   // Half of the time is for the departure itself.
-  if (engine_ && !observing()) (void)engine_->wait_stable(deadline - timeout / 2);
+  const TimePoint stable_by = deadline - timeout / 2;
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) device->flush(stable_by);
+  if (engine_ && !observing()) (void)engine_->wait_stable(stable_by);
   sentinel_->leave();
   const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
   stop();
@@ -268,6 +271,8 @@ void Session::stop() {
   if (engine_) engine_->record_to(nullptr);
   if (donor_) donor_->close();
   if (background_thread_.joinable()) background_thread_.join();
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr)
+    device->stop(Status(StatusCode::shut_down, "the communicator was shut down"));
 }
 
 Session::~Session() {
@@ -277,6 +282,7 @@ Session::~Session() {
     if (background_thread_.joinable()) background_thread_.detach();
     (void)donor_.release();
     (void)obituaries_.release();
+    (void)device_.release();
     return;
   }
   stop();

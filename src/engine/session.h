@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "engine/data_plane.h"
+#include "engine/device_front.h"
 #include "engine/donor.h"
 #include "engine/engine.h"
 #include "engine/hosted_store.h"
@@ -57,6 +58,11 @@ class Session final : private SentinelHost {
   [[nodiscard]] bool observing() const noexcept { return front_.load(std::memory_order_acquire) == observer_.get(); }
   [[nodiscard]] Engine& engine() noexcept { return *engine_; }  // of a member
   [[nodiscard]] StateRegistry& state() noexcept { return state_; }
+  // Where calls with device memory go; made by the first one. Throws Error. device_front.cc.
+  [[nodiscard]] DeviceFront& device(Stream stream);
+  // Before the first call of device(): what to use instead of the driver and NCCL of this machine.
+  void use_runtime(std::shared_ptr<const cuda::Runtime> runtime) { runtime_ = std::move(runtime); }
+  void flush();
   // A step boundary; boundary.cc. Throws Error.
   void step();
   // Among the ranks of this host when the job began, or as the launcher says.
@@ -103,7 +109,12 @@ class Session final : private SentinelHost {
   std::unique_ptr<DataPlane> data_plane_;
   std::unique_ptr<SubjectLink> negotiation_link_;
   std::unique_ptr<SubjectLink> flush_link_;
+  std::unique_ptr<SubjectLink> device_link_;
   std::unique_ptr<Engine> engine_;
+  Mutex device_mutex_;
+  std::shared_ptr<const cuda::Runtime> runtime_;
+  std::unique_ptr<DeviceFront> device_ GUARDED_BY(device_mutex_);
+  std::atomic<DeviceFront*> ready_device_{nullptr};
   std::unique_ptr<Donor> donor_;
   std::unique_ptr<Newcomer> newcomer_;
   std::unique_ptr<Observer> observer_;

@@ -9,6 +9,10 @@
 #include "hora/hora.hpp"
 #include "interfaces/operation.h"
 
+namespace hora {
+class Errand;
+}
+
 namespace hora::engine {
 
 class Front;
@@ -28,6 +32,7 @@ class Work {
   }
   void reset() noexcept {
     status = Status();
+    errand = nullptr;
     done_.store(0, std::memory_order_relaxed);  // relaxed: nobody else has it
     references.store(2, std::memory_order_relaxed);
   }
@@ -42,6 +47,7 @@ class Work {
   std::uint32_t entry = 0;   // what the negotiator calls it in the current view
   std::size_t position = 0;  // in Engine::negotiated_, while accepted
   bool accepted = false;
+  Errand* errand = nullptr;  // who is told of the end, where it is no caller
   Status status;
   Outcome outcome;
   std::atomic<int> references{2};

@@ -37,7 +37,7 @@ MAY_INCLUDE = {
     # Entries see the facade; the tool also sees what it starts and shows.
     "perf": {"vocabulary", "facade", "base"}, "examples": {"vocabulary", "facade"},
     "python_bindings": {"vocabulary", "facade"},
-    "cli": {"vocabulary", "facade", "base", "launch", "engine", "collectives", "perf"},
+    "cli": {"vocabulary", "facade", "base", "launch", "engine", "collectives", "cuda", "perf"},
 }
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*["<]([^">]+)[">]', re.MULTILINE)

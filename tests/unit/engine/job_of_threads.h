@@ -55,6 +55,13 @@ class JobOfThreads {
     return options;
   }
 
+  // One rank, on the thread of the test. Ends with the session: without leave(), as a death.
+  std::unique_ptr<engine::Session> start(const Options& options) {
+    auto session = engine::Session::start(options, &segments_);
+    if (!session.ok()) throw Error(session.status());
+    return std::move(session).value();
+  }
+
   // Runs `body(session, rank)` on a thread for each rank, and for each of `newcomers`, whose ranks here are size, size
   // + 1, ... They start after the founders have met. The sessions end together.
   void run(const std::function<void(engine::Session&, int rank)>& body,
@@ -67,10 +74,8 @@ class JobOfThreads {
         mine.join = rank >= size_;
         if (mine.join) mine.rank = 0, mine.size = 1;
         if (adjust) adjust(mine);
-        auto session = engine::Session::start(mine, &segments_);
-        if (!session.ok()) throw Error(session.status());
         auto& kept = sessions_[static_cast<std::size_t>(rank)];
-        kept = std::move(session).value();
+        kept = start(mine);
         body(*kept, rank);
       });
     }

@@ -1,0 +1,64 @@
+// The tensors that one device operation moves, and how far it is. Of the lane's thread.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "cuda/builder.h"
+#include "cuda/gpu.h"
+#include "cuda/request.h"
+
+namespace hora::cuda {
+
+enum class BatchState : std::uint8_t {
+  enqueued,    // NCCL and the copy-out are on their way; undecided
+  frozen,      // was not copied out and will not be, until the members have agreed what becomes of it
+  held,        // done here; the stage retains the result until it is known to be done everywhere
+  waiting,     // to be carried by the host: has not begun
+  filling,     // ... inputs are on their way to pinned memory
+  exchanging,  // ... the host's operation is under way
+  emptying,    // ... the result is on its way to the device
+  ended,
+};
+
+// What the host carries for a batch.
+enum class Cargo : std::uint8_t {
+  inputs,  // the operation is done, or done again, among the members of the current view
+  result,  // it is done at a member: that one's result goes to the others
+};
+
+struct Batch : Errand {
+  explicit Batch(Lane& owner) : lane(owner) {}
+  void ended(const Ending& result) override;  // of the host's operation
+
+  Lane& lane;
+  std::vector<Request*> requests;  // in the order of the log; none once the caller has its result
+  Signature signature;             // of all of them
+  MemberId root;
+  Staging staging;
+  std::uint64_t index = 0;     // in the log of device operations
+  Generation generation = 0;   // of the communicator; 0: meant for the host from the beginning
+  std::uint64_t position = 0;  // 1, 2, ... on that communicator
+  Ending ending;               // what callers are told
+  BatchState state = BatchState::waiting;
+
+  // On the communicator.
+  DeviceBlock stage;
+  std::optional<Word> word;
+  bool on_streams = false;  // the copy-out is enqueued, and streams may wait for the word
+  EventHandle copied = nullptr;
+  TimePoint since;
+
+  // Carried.
+  Cargo cargo = Cargo::inputs;
+  bool holds_result = false;
+  bool word_is_set = false;
+  PinnedBlock pinned;
+  std::size_t carried_bytes = 0;  // at the beginning of `pinned`, and as many for the result in `arrived`
+  std::byte* arrived = nullptr;
+  StreamHandle stream = nullptr;
+  EventHandle moved = nullptr;
+};
+
+}  // namespace hora::cuda

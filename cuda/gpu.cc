@@ -1,0 +1,194 @@
+#include "cuda/gpu.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <bit>
+
+namespace hora::cuda {
+
+namespace {
+
+constexpr unsigned kThreadsPerBlock = 256;
+constexpr std::uint64_t kElementsPerThread = 8;
+constexpr std::uint64_t kBlocksMost = 256;  // leaves the rest of the device to the caller
+constexpr std::size_t kBlockBytesLeast = 64 << 10;
+constexpr std::size_t kWordsAtOnce = 256;
+constexpr const char* kFormNames[kFormCount] = {"copy1",    "copy2", "copy4",   "copy8",  "float16",
+                                                "bfloat16", "int16", "float32", "float64"};
+
+Form same_bytes(std::size_t element_bytes) {
+  switch (element_bytes) {
+    case 1: return Form::copy1;
+    case 2: return Form::copy2;
+    case 4: return Form::copy4;
+    default: return Form::copy8;
+  }
+}
+
+}  // namespace
+
+Staging staging_of(const Signature& signature) {
+  const std::size_t bytes = size_of(signature.dtype);
+  const Form same = same_bytes(bytes);
+  if (signature.kind != Collective::allreduce) return {same, same, bytes};
+  switch (signature.dtype) {
+    case DataType::float16: return {Form::float16, Form::float16, 4};
+    case DataType::bfloat16: return {Form::bfloat16, Form::bfloat16, 4};
+    case DataType::int16: return {Form::int16, Form::int16, 4};
+    case DataType::float32: return {same, Form::float32, bytes};
+    case DataType::float64: return {same, Form::float64, bytes};
+    default: return {same, same, bytes};
+  }
+}
+
+Result<std::unique_ptr<Gpu>> Gpu::open(const Driver& driver, std::span<const std::byte> kernels,
+                                       ContextHandle context) {
+  std::unique_ptr<Gpu> gpu(new Gpu(driver, context));
+  HORA_TRY(gpu->enter());
+  HORA_TRY(gpu->load(kernels));
+  return gpu;
+}
+
+Status Gpu::enter() const {
+  HORA_DRIVER_TRY(driver_, context_set_current, context_);
+  return {};
+}
+
+Status Gpu::load(std::span<const std::byte> kernels) {
+  if (const DriverCode code = driver_.module_load(&module_, kernels.data(), 0, nullptr, nullptr);
+      code != kDriverSuccess)
+    return {StatusCode::unsupported, fmt::format("hora's kernels do not run on this device: {}",
+                                                 driver_status(driver_, code, "cuModuleLoadDataEx").message())};
+  for (int form = 0; form < kFormCount; ++form) {
+    const std::string in = fmt::format("hora_copy_in_{}", kFormNames[form]);
+    const std::string out = fmt::format("hora_copy_out_{}", kFormNames[form]);
+    HORA_DRIVER_TRY(driver_, module_function, &copy_in_[form], module_, in.c_str());
+    HORA_DRIVER_TRY(driver_, module_function, &copy_out_[form], module_, out.c_str());
+  }
+  return {};
+}
+
+// What the driver answers here could not be acted upon.
+Gpu::~Gpu() {
+  driver_.context_set_current(context_);
+  for (const StreamHandle stream : streams_) driver_.stream_destroy(stream);
+  for (const EventHandle event : events_) driver_.event_destroy(event);
+  for (const DeviceBlock& block : blocks_) driver_.memory_free(block.address);
+  for (const PinnedBlock& block : pinned_blocks_) driver_.host_free(block.memory);
+  if (module_ != nullptr) driver_.module_unload(module_);
+}
+
+Result<DeviceBlock> Gpu::take_device_block(std::size_t bytes) {
+  const std::size_t wanted = std::bit_ceil(std::max(bytes, kBlockBytesLeast));
+  if (const auto found = free_blocks_.find(wanted); found != free_blocks_.end()) {
+    const DeviceBlock block{found->second, found->first};
+    free_blocks_.erase(found);
+    return block;
+  }
+  DeviceBlock block{0, wanted};
+  HORA_DRIVER_TRY(driver_, memory_allocate, &block.address, block.bytes);
+  blocks_.push_back(block);
+  return block;
+}
+
+void Gpu::give_back(const DeviceBlock& block) {
+  if (block.address != 0) free_blocks_.emplace(block.bytes, block.address);
+}
+
+Result<PinnedBlock> Gpu::take_pinned_block(std::size_t bytes) {
+  const std::size_t wanted = std::bit_ceil(std::max(bytes, kBlockBytesLeast));
+  if (const auto found = free_pinned_blocks_.find(wanted); found != free_pinned_blocks_.end()) {
+    const PinnedBlock block{found->second, found->first};
+    free_pinned_blocks_.erase(found);
+    return block;
+  }
+  void* memory = nullptr;
+  HORA_DRIVER_TRY(driver_, host_allocate, &memory, wanted, kHostMemoryPortable);
+  pinned_blocks_.push_back({static_cast<std::byte*>(memory), wanted});
+  return pinned_blocks_.back();
+}
+
+void Gpu::give_back(const PinnedBlock& block) {
+  if (block.memory != nullptr) free_pinned_blocks_.emplace(block.bytes, block.memory);
+}
+
+Result<StreamHandle> Gpu::take_stream() {
+  if (free_streams_.empty()) {
+    StreamHandle stream = nullptr;
+    HORA_DRIVER_TRY(driver_, stream_create, &stream, kStreamNonBlocking, 0);
+    streams_.push_back(stream);
+    return stream;
+  }
+  const StreamHandle stream = free_streams_.back();
+  free_streams_.pop_back();
+  return stream;
+}
+
+void Gpu::give_back_stream(StreamHandle stream) {
+  if (stream != nullptr) free_streams_.push_back(stream);
+}
+
+Result<EventHandle> Gpu::take_event() {
+  if (free_events_.empty()) {
+    EventHandle event = nullptr;
+    HORA_DRIVER_TRY(driver_, event_create, &event, kEventWithoutTiming);
+    events_.push_back(event);
+    return event;
+  }
+  const EventHandle event = free_events_.back();
+  free_events_.pop_back();
+  return event;
+}
+
+void Gpu::give_back_event(EventHandle event) {
+  if (event != nullptr) free_events_.push_back(event);
+}
+
+Status Gpu::add_words() {
+  const auto device = take_device_block(kWordsAtOnce * sizeof(std::uint32_t));
+  if (!device.ok()) return device.status();
+  const auto pinned = take_pinned_block(kWordsAtOnce * sizeof(std::uint32_t));
+  if (!pinned.ok()) return pinned.status();
+  auto* mirrors = reinterpret_cast<std::uint32_t*>(pinned.value().memory);
+  std::fill_n(mirrors, kWordsAtOnce, 0u);
+  auto stream = take_stream();
+  if (!stream.ok()) return stream.status();
+  HORA_DRIVER_TRY(driver_, memory_set, device.value().address, 0, kWordsAtOnce, stream.value());
+  HORA_DRIVER_TRY(driver_, stream_synchronize, stream.value());
+  give_back_stream(stream.value());
+  for (std::size_t i = kWordsAtOnce; i-- > 0;)
+    free_words_.push_back({device.value().address + i * sizeof(std::uint32_t), mirrors + i, 0});
+  return {};
+}
+
+Result<Word> Gpu::take_word() {
+  if (free_words_.empty()) HORA_TRY(add_words());
+  const Word word = free_words_.back();
+  free_words_.pop_back();
+  return word;
+}
+
+void Gpu::give_back(const Word& word, std::uint32_t value) {
+  free_words_.push_back({word.address, word.mirror, value});
+}
+
+Status Gpu::launch(FunctionHandle function, std::uint64_t elements, void** parameters, StreamHandle stream) const {
+  const std::uint64_t wanted = elements / (kThreadsPerBlock * kElementsPerThread) + 1;
+  const auto blocks = static_cast<unsigned>(std::min(wanted, kBlocksMost));
+  HORA_DRIVER_TRY(driver_, launch, function, blocks, 1, 1, kThreadsPerBlock, 1, 1, 0, stream, parameters, nullptr);
+  return {};
+}
+
+Status Gpu::copy_in(Form form, const Pieces& pieces, DeviceAddress stage, StreamHandle stream) const {
+  void* parameters[] = {const_cast<Pieces*>(&pieces), &stage};  // the driver copies them at the call
+  return launch(copy_in_[static_cast<int>(form)], pieces.begin[pieces.count], parameters, stream);
+}
+
+Status Gpu::copy_out(Form form, const Pieces& pieces, DeviceAddress stage, double divisor, const Decision& decision,
+                     StreamHandle stream) const {
+  void* parameters[] = {const_cast<Pieces*>(&pieces), &stage, &divisor, const_cast<Decision*>(&decision)};
+  return launch(copy_out_[static_cast<int>(form)], pieces.begin[pieces.count], parameters, stream);
+}
+
+}  // namespace hora::cuda

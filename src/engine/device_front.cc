@@ -1,0 +1,156 @@
+#include "engine/device_front.h"
+
+#include <utility>
+
+#include "engine/session.h"
+
+namespace hora::engine {
+
+// Two references, as every work: the caller's handle, and the lane until finished().
+class DeviceFront::DeviceWork final : public Work, public cuda::Request {
+ public:
+  explicit DeviceWork(DeviceFront& owner) : Work(owner) {}
+
+ private:
+  void finished(const Ending& ending) override {
+    Front& owner = front;  // a caller that sees the end may release the work at once
+    Work::finish(ending.status, {ending.epoch, ending.contributors});
+    owner.release(this);
+  }
+};
+
+namespace {
+
+// The context that `stream` belongs to; null where there is none.
+cuda::ContextHandle context_of(const cuda::Driver& driver, Stream stream) {
+  cuda::ContextHandle context = nullptr;
+  if (stream.handle == nullptr) {
+    driver.context_current(&context);
+  } else if (driver.stream_context(stream.handle, &context) != cuda::kDriverSuccess) {
+    context = nullptr;
+  }
+  return context;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<DeviceFront>> DeviceFront::start(std::shared_ptr<const cuda::Runtime> runtime, Stream stream,
+                                                        Engine& engine, MemberId self, const cuda::LaneOptions& options,
+                                                        const Clock& clock, const Log& log) {
+  const cuda::ContextHandle context = context_of(runtime->driver, stream);
+  if (context == nullptr)
+    return Status(StatusCode::invalid_argument,
+                  "the stream belongs to no CUDA context; select a device in this thread first (cudaSetDevice)");
+  std::unique_ptr<DeviceFront> front(new DeviceFront(engine, clock));
+  front->runtime_ = runtime;
+  auto lane = cuda::Lane::start(std::move(runtime), context, engine, self, options, clock, log);
+  if (!lane.ok()) return lane.status();
+  front->lane_ = std::move(lane).value();
+  engine.watch(*front->lane_);
+  return front;
+}
+
+DeviceFront::DeviceFront(Engine& engine, const Clock& clock) : engine_(engine), clock_(clock) {}
+
+DeviceFront::~DeviceFront() = default;
+
+DeviceFront::DeviceWork& DeviceFront::new_work() {
+  const MutexLock lock(mutex_);
+  if (free_works_.empty()) {
+    works_.push_back(std::make_unique<DeviceWork>(*this));
+    free_works_.reserve(works_.size());  // release() never allocates
+    free_works_.push_back(works_.back().get());
+  }
+  DeviceWork& work = *free_works_.back();
+  free_works_.pop_back();
+  work.reset();
+  return work;
+}
+
+void DeviceFront::check_context(Stream stream) const {
+  if (context_of(runtime_->driver, stream) != lane_->context())
+    throw Error(Status(StatusCode::invalid_argument,
+                       "the stream is of another CUDA context than those before; a communicator serves one device"));
+}
+
+Work* DeviceFront::submit_device(std::string_view name, const Signature& signature, const Extent& extent,
+                                 Stream stream) {
+  check_context(stream);
+  DeviceWork& work = new_work();
+  work.tensor.assign(name);
+  work.request = signature;
+  work.request.root = Rank{0};
+  work.root_member = {};
+  if (signature.kind == Collective::broadcast)
+    work.root_member = view().members.at(static_cast<std::size_t>(signature.root.value)).id;
+  work.memory = extent;
+  work.producer = stream.handle;
+  if (const Status status = lane_->submit(work); !status.ok()) {
+    const MutexLock lock(mutex_);
+    free_works_.push_back(&work);
+    throw Error(status);
+  }
+  return &work;
+}
+
+Work* DeviceFront::run_device(const Signature& signature, const Extent& extent, Stream stream) {
+  Work* work = submit_device("", signature, extent, stream);
+  lane_->wait_enqueued(static_cast<DeviceWork&>(*work));
+  if (work->done()) {
+    engine_.adopt_view(work->outcome.epoch);
+    if (const Status status = work->status; !status.ok()) {
+      release(work);
+      throw Error(status);
+    }
+  }
+  order(*work, stream);
+  return work;
+}
+
+bool DeviceFront::wait(Work& work, std::optional<Duration> timeout) {
+  std::optional<TimePoint> deadline;
+  if (timeout) deadline = clock_.now() + *timeout;
+  const bool ended = lane_->wait_until([&work] { return work.done(); }, deadline);
+  if (ended) engine_.adopt_view(work.outcome.epoch);
+  return ended;
+}
+
+void DeviceFront::release(Work* work) noexcept {
+  // acq_rel: the last of the two sees all that the other did with it.
+  if (work->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
+  const MutexLock lock(mutex_);
+  free_works_.push_back(static_cast<DeviceWork*>(work));
+}
+
+void DeviceFront::order(Work& work, Stream stream) {
+  if (const Status status = lane_->order(static_cast<DeviceWork&>(work), stream.handle); !status.ok())
+    throw Error(status);
+}
+
+DeviceFront& Session::device(Stream stream) {
+  if (DeviceFront* ready = ready_device_.load(std::memory_order_acquire); ready != nullptr) return *ready;
+  if (observing())
+    throw Error(Status(StatusCode::unsupported,
+                       "calls with device memory cannot be followed by a newcomer; make them after its first step()"));
+  const MutexLock lock(device_mutex_);
+  if (device_) return *device_;
+  if (!runtime_) {
+    auto found = cuda::find_runtime();
+    if (!found.ok()) throw Error(found.status());
+    runtime_ = std::move(found).value();
+  }
+  const cuda::LaneOptions options{std::chrono::milliseconds(options_.operation_timeout_ms),
+                                  engine_->view().config.fusion_bytes};
+  auto started = DeviceFront::start(runtime_, stream, *engine_, id_, options, clock_, log_);
+  if (!started.ok()) throw Error(started.status());
+  device_ = std::move(started).value();
+  ready_device_.store(device_.get(), std::memory_order_release);  // release: what is behind it
+  return *device_;
+}
+
+void Session::flush() {
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) return device->flush();
+  front().flush();
+}
+
+}  // namespace hora::engine

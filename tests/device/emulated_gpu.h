@@ -1,0 +1,52 @@
+// A CUDA driver and an NCCL without a GPU: streams are queues with a thread each, device memory is memory of the host,
+// kernels run their bodies, and communicators join threads of this process. Behind the tables of the real ones.
+//
+// What real ones punish and a plain imitation would forgive, this one punishes too: an event waits for the record that
+// was last made at the call, fresh memory and the result of an aborted reduction hold rubbish, an abort returns only
+// when all that was enqueued on the communicator has ended.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "cuda/runtime.h"
+
+namespace hora::emulated {
+
+// The tables of the one emulated machine of this process. `with_nccl`: as of a rank that has it.
+std::shared_ptr<const cuda::Runtime> runtime(bool with_nccl = true);
+
+// What exists now; all zero when everything has been given back.
+struct Live {
+  int streams = 0;
+  int events = 0;
+  int device_blocks = 0;
+  int pinned_blocks = 0;
+  int modules = 0;
+  int communicators = 0;
+  friend bool operator==(const Live&, const Live&) = default;
+};
+Live live();
+
+// Reductions and broadcasts that NCCL was asked for, by all ranks together.
+std::uint64_t nccl_operations();
+
+// Faults, by the rank that a communicator was made with. Those that are made later do not have them.
+void let_rank_hang(int rank);       // what it enqueues from now on never arrives at the others
+void let_result_be_lost(int rank);  // its operations give their input to the others, and do not end here
+void let_rank_fail(int rank);       // its communicator has an asynchronous error, and its operations hang
+void let_allocation_fail();         // the next one of device memory
+
+// A gate in a stream: what was enqueued behind it waits until open().
+class Gate {
+ public:
+  explicit Gate(void* stream);
+  ~Gate();
+  void open();
+
+ private:
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+}  // namespace hora::emulated
