@@ -1,6 +1,9 @@
 #include "options.h"
 
+#include <pybind11/stl.h>
+
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -15,6 +18,11 @@ namespace {
 template <typename T>
 void assign(T& field, py::handle value) {
   field = py::cast<T>(value);
+}
+
+template <typename T>
+void assign(std::optional<T>& field, py::handle value) {
+  field = py::cast<std::optional<T>>(value);
 }
 
 void assign(std::optional<Transport>& field, py::handle value) {
@@ -43,6 +51,9 @@ constexpr std::array kFields{
     field<&Options::job>("job", true),
     field<&Options::store>("store", true),
     field<&Options::secret>("secret"),
+    field<&Options::local_rank>("local_rank"),
+    field<&Options::local_size>("local_size"),
+    field<&Options::meeting>("meeting", true),
     field<&Options::start_timeout_ms>("start_timeout_ms"),
     field<&Options::silence_ms>("silence_ms"),
     field<&Options::stall_warning_ms>("stall_warning_ms"),
@@ -86,6 +97,10 @@ Options options_of(const py::kwargs& keywords) {
     options->job = unnamed.job;
     options->store = unnamed.store;
     options->secret = unnamed.secret;
+    options->local_rank = unnamed.local_rank;
+    options->local_size = unnamed.local_size;
+    options->meeting = unnamed.meeting;
+    options->launcher = unnamed.launcher;
     options->process = unnamed.process;
     options->join = unnamed.join;
     options->launch_token = unnamed.launch_token;

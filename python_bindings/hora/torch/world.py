@@ -64,12 +64,12 @@ def size() -> int:
 
 
 def local_rank() -> int:
-    """Position among the ranks that share this rank's host."""
-    return _places_on_host()[0]
+    """Among the ranks that were started on this host, for the choice of a device: it does not change."""
+    return communicator().local_rank
 
 
 def local_size() -> int:
-    return _places_on_host()[1]
+    return communicator().local_size
 
 
 def cross_rank() -> int:
@@ -111,8 +111,3 @@ def take_index(kind: str) -> int:
 
 def give_index_back(kind: str, index: int) -> None:
     _named_from_nothing.get(kind, set()).discard(index)
-
-
-def _places_on_host() -> tuple[int, int]:
-    hosts, own = communicator().view.hosts, rank()
-    return hosts[:own].count(hosts[own]), hosts.count(hosts[own])
