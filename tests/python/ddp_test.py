@@ -5,12 +5,16 @@ import os
 import pathlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import unittest
 
 import environment
 import report
 from job import Job
+
+sys.path.insert(0, str(report.ROOT / "examples"))
+import namespaces  # noqa: E402
 
 STEPS = 60  # ddp_worker.py
 PATIENCE = 120
@@ -75,8 +79,8 @@ class Training(unittest.TestCase):
         with tempfile.TemporaryDirectory(prefix="hora-test-") as folder:
             _, text = run(require_mpirun(), "--oversubscribe", "--enable-recovery", "-np", 3,
                           environment.BIN / "python", WORKER, folder, "--victims", 0)
-            self.check_records(pathlib.Path(folder), 3, [0])
             self.assertIn(AS_ALONE, text)
+            self.check_records(pathlib.Path(folder), 3, [0])
 
 
 class Examples(unittest.TestCase):
@@ -98,6 +102,19 @@ class Examples(unittest.TestCase):
         text = self.run_under(environment.BIN / "python", "-m", "torch.distributed.run", "--standalone",
                               "--nproc-per-node", 2, EXAMPLE)
         self.assertEqual(text.count("torchrun ends all ranks when one dies"), 1, text)
+
+    def test_on_two_hosts(self):
+        if reason := namespaces.missing():
+            self.skipTest(reason)
+        with namespaces.Namespaces(2) as hosts:
+            place = {"WORLD_SIZE": "2", "MASTER_ADDR": hosts.addresses[0], "MASTER_PORT": "29500"}
+            ranks = [subprocess.Popen(["ip", "netns", "exec", name, environment.BIN / "python", EXAMPLE], text=True,
+                                      stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                      env={**os.environ, **place, "RANK": str(rank)})
+                     for rank, name in enumerate(hosts.names)]
+            texts = [rank.communicate(timeout=PATIENCE)[0] for rank in ranks]
+        self.assertEqual([rank.returncode for rank in ranks], [0, 0], texts)
+        self.assertRegex(texts[0], SAID.format(2, 2))
 
     def test_under_mpirun(self):
         self.run_under(require_mpirun(), "--oversubscribe", "-np", 2, environment.BIN / "python", EXAMPLE)
