@@ -1,6 +1,7 @@
-"""The program that must say the same whoever starts it: one operation of each kind, and what came of it, by rank 0.
+"""The program that must say the same whoever starts it: one operation of each kind, and what came of it.
 
-allreduce.cc is its twin. This one asks the backend of torch.distributed, and hora itself for what that cannot tell.
+Rank 0 says it. allreduce.cc is its twin. This one asks the backend of torch.distributed, and hora itself for what that
+cannot tell.
 """
 
 import sys

@@ -3,7 +3,8 @@
     torch.distributed.init_process_group("hora")
 
 A group only shrinks: when a rank dies, the calls of the others go on without it, and every one of them gets the same
-result. torch.distributed goes on to count the dead one; get_world_size() and ranks stay what they were. So:
+result. torch.distributed goes on to count the dead one: get_world_size() and ranks stay what they were, and
+hora.torch.size() tells how many are alive. So:
 
 SUM        of the living. AVG divides by their number.
 Gradients  that torch has divided by the number of ranks at the start, in DistributedDataParallel and in its hooks, are
