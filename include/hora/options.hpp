@@ -34,8 +34,10 @@ struct Options {
   std::uint64_t fusion_bytes = 16 << 20;  // HORA_FUSION_BYTES: most bytes of one fused group; 0 turns fusion off
   std::uint32_t chunk_bytes = 0;          // HORA_CHUNK_BYTES: stage slot of one rank; 0: from the cache sizes
   std::uint32_t one_shot_bytes = 0;       // HORA_ONE_SHOT_BYTES: largest one-shot payload; 0: from the rank count
-  // HORA_TRANSPORT: shm, tcp or mixed. Without it shm where all founders share a host, mixed otherwise.
+  // HORA_TRANSPORT: shm, tcp, mixed or mpi. Without it shm where all founders share a host, mixed otherwise. mpi, for
+  // all ranks or none, loads the MPI plugin and initialises MPI unless the program has; the ranks then need no store.
   std::optional<Transport> transport;
+  std::string mpi_plugin;              // HORA_MPI_PLUGIN: its file; empty: libhora_mpi.so beside libhora.so
   std::uint32_t sockets_per_pair = 2;  // HORA_SOCKETS_PER_PAIR: data connections of each channel between two hosts
   // HORA_SOCKET_IFNAME, in NCCL's syntax: prefixes "eth,ib", exact names "=eth0", excluded "^docker". Without it the
   // address by which the store is reached.

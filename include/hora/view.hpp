@@ -27,8 +27,9 @@ enum class Transport : std::uint8_t {
   shm,    // all members share memory: newcomers of another host are refused
   tcp,    // TCP between all members, also inside a host
   mixed,  // shared memory inside a host, TCP between hosts
+  mpi,    // MPI while the founders, and nobody else, are in the job; as mixed from the first change on
 };
-inline constexpr std::uint8_t kTransportCount = 3;
+inline constexpr std::uint8_t kTransportCount = 4;
 
 // What all members of a view must agree on for their results and schedules to be the same. Fixed by the founder or the
 // decider of the view; never read from a member's own environment afterwards.

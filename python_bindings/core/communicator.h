@@ -34,6 +34,8 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
 
   [[nodiscard]] const View& view() const { return native().view(); }
   [[nodiscard]] int rank() const { return native().rank(); }
+  [[nodiscard]] int local_rank() const { return native().local_rank(); }
+  [[nodiscard]] int local_size() const { return native().local_size(); }
   [[nodiscard]] bool observing() const { return native().observing(); }
 
   // A `target` of None: in place.

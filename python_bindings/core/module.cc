@@ -57,6 +57,8 @@ void define_communicator(py::module_& module) {
   type.def_static("init", &Communicator::init)
       .def_property_readonly("rank", &Communicator::rank)
       .def_property_readonly("size", [](const Communicator& self) { return self.view().size(); })
+      .def_property_readonly("local_rank", &Communicator::local_rank)
+      .def_property_readonly("local_size", &Communicator::local_size)
       .def_property_readonly("epoch", [](const Communicator& self) { return self.view().epoch.value; })
       .def_property_readonly("view", [](const Communicator& self) { return View(self.view()); })
       .def_property_readonly("observing", &Communicator::observing);

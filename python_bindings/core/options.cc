@@ -1,6 +1,9 @@
 #include "options.h"
 
+#include <pybind11/stl.h>
+
 #include <array>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -17,13 +20,19 @@ void assign(T& field, py::handle value) {
   field = py::cast<T>(value);
 }
 
+template <typename T>
+void assign(std::optional<T>& field, py::handle value) {
+  field = py::cast<std::optional<T>>(value);
+}
+
 void assign(std::optional<Transport>& field, py::handle value) {
   if (value.is_none()) return field.reset();
   const auto name = py::cast<std::string>(value);
   if (name == "shm") return void(field = Transport::shm);
   if (name == "tcp") return void(field = Transport::tcp);
   if (name == "mixed") return void(field = Transport::mixed);
-  throw py::value_error("transport: '" + name + "' is not shm, tcp or mixed");
+  if (name == "mpi") return void(field = Transport::mpi);
+  throw py::value_error("transport: '" + name + "' is not shm, tcp, mixed or mpi");
 }
 
 struct Field {
@@ -43,6 +52,9 @@ constexpr std::array kFields{
     field<&Options::job>("job", true),
     field<&Options::store>("store", true),
     field<&Options::secret>("secret"),
+    field<&Options::local_rank>("local_rank"),
+    field<&Options::local_size>("local_size"),
+    field<&Options::meeting>("meeting", true),
     field<&Options::start_timeout_ms>("start_timeout_ms"),
     field<&Options::silence_ms>("silence_ms"),
     field<&Options::stall_warning_ms>("stall_warning_ms"),
@@ -52,6 +64,7 @@ constexpr std::array kFields{
     field<&Options::chunk_bytes>("chunk_bytes"),
     field<&Options::one_shot_bytes>("one_shot_bytes"),
     field<&Options::transport>("transport"),
+    field<&Options::mpi_plugin>("mpi_plugin"),
     field<&Options::sockets_per_pair>("sockets_per_pair"),
     field<&Options::socket_interface>("socket_interface"),
     field<&Options::port_first>("port_first"),
@@ -86,6 +99,10 @@ Options options_of(const py::kwargs& keywords) {
     options->job = unnamed.job;
     options->store = unnamed.store;
     options->secret = unnamed.secret;
+    options->local_rank = unnamed.local_rank;
+    options->local_size = unnamed.local_size;
+    options->meeting = unnamed.meeting;
+    options->launcher = unnamed.launcher;
     options->process = unnamed.process;
     options->join = unnamed.join;
     options->launch_token = unnamed.launch_token;

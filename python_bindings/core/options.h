@@ -8,7 +8,8 @@
 namespace hora::python {
 
 // Keywords are named like the fields of hora::Options, and win over the environment. A call that says who this process
-// is (rank, size, job or store) is not told so by the environment as well. Throws Error, TypeError or ValueError.
+// is (rank, size, job, store or meeting) is not told so by the environment as well. Throws Error, TypeError,
+// ValueError.
 Options options_of(const pybind11::kwargs& keywords);
 
 }  // namespace hora::python

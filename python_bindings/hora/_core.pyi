@@ -73,13 +73,19 @@ class Communicator:
         """Joins the job that the environment describes, as `hora run` sets it; without one, a job of one.
 
         `options` are the fields of hora::Options, and win over the environment: rank, size, job, store, secret,
-        transport ("shm", "tcp", "mixed"), silence_ms, ... Blocks until all founders have come.
+        transport ("shm", "tcp", "mixed", "mpi"), silence_ms, ... Blocks until all founders have come.
         """
 
     @property
     def rank(self) -> int: ...
     @property
     def size(self) -> int: ...
+    @property
+    def local_rank(self) -> int:
+        """Among the ranks that were started on this host, for the choice of a device: it does not change."""
+
+    @property
+    def local_size(self) -> int: ...
     @property
     def epoch(self) -> int: ...
     @property

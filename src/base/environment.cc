@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "HORA_";
 
-constexpr std::array<std::string_view, 27> kKnown = {
+constexpr std::array<std::string_view, 28> kKnown = {
     "HORA_CHUNK_BYTES",
     "HORA_FAILPOINT",
     "HORA_FUSION_BYTES",
@@ -28,6 +28,7 @@ constexpr std::array<std::string_view, 27> kKnown = {
     "HORA_LOCAL_SIZE",
     "HORA_LOG",
     "HORA_MIN_SIZE",
+    "HORA_MPI_PLUGIN",
     "HORA_ONE_SHOT_BYTES",
     "HORA_OPERATION_TIMEOUT_MS",
     "HORA_PORT_RANGE",

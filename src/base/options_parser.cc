@@ -77,7 +77,8 @@ Status read_identity(const Environment& environment, Options& options) {
   HORA_TRY(fields.optional_number("HORA_LOCAL_SIZE", options.local_size, 1, kRanksMost));
   fields.text("HORA_STORE", options.store);
   options.store = with_scheme(std::move(options.store));
-  if (options.size > 1 && options.store.empty()) {
+  const bool meets_over_mpi = environment.find("HORA_TRANSPORT") == "mpi";
+  if (options.size > 1 && options.store.empty() && !meets_over_mpi) {
     return invalid(
         fmt::format("HORA_STORE is not set although HORA_SIZE is {}: it is where the ranks meet", options.size));
   }
@@ -137,9 +138,12 @@ Status read_transport(const Environment& environment, Options& options) {
       options.transport = Transport::tcp;
     else if (*text == "mixed")
       options.transport = Transport::mixed;
+    else if (*text == "mpi")
+      options.transport = Transport::mpi;
     else
-      return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm, tcp or mixed", *text));
+      return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm, tcp, mixed or mpi", *text));
   }
+  fields.text("HORA_MPI_PLUGIN", options.mpi_plugin);
   HORA_TRY(fields.number("HORA_SOCKETS_PER_PAIR", options.sockets_per_pair, 1, 16));
   HORA_TRY(fields.number("HORA_JOIN_LOG_BYTES", options.join_log_bytes, 1 << 20, 1ULL << 50, Suffixes::sizes));
   fields.text("HORA_SOCKET_IFNAME", options.socket_interface);

@@ -212,7 +212,7 @@ class Meeting {
   Result<View> compose() {
     View view;
     view.epoch = Epoch{1};
-    std::vector<int> missing;
+    std::vector<int> missing, without_mpi;
     std::optional<Transport> asked;
     for (int rank = 0; rank < options_.size; ++rank) {
       auto record = store_.get(founder_key(rank));
@@ -228,9 +228,14 @@ class Meeting {
         view.config = founder.config;
         asked = founder.transport;
       }
+      if ((founder.transport == Transport::mpi) != (asked == Transport::mpi)) without_mpi.push_back(rank);
       if (!reader.finished())
         return Status(StatusCode::internal, fmt::format("the store holds a malformed record of rank {}", rank));
     }
+    if (!without_mpi.empty() && missing.empty())
+      return Status(StatusCode::invalid_argument,
+                    fmt::format("HORA_TRANSPORT=mpi is for all ranks or none: {} rank 0, unlike rank {}",
+                                asked == Transport::mpi ? "set for" : "not set for", without_mpi.front()));
     if (missing.empty()) {
       auto transport = choose_transport(view.members, asked);
       if (!transport.ok()) return transport.status();

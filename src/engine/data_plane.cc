@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "collectives/schedule_group.h"
+#include "engine/founding_links.h"
 #include "transports/shm/board.h"
 
 namespace hora::engine {
@@ -27,7 +28,9 @@ Result<GroupTransport*> DataPlane::open(const View& view, const Positions& done)
   if (!pairs.ok()) return pairs.status();
   pairs_ = pairs.value().get();
   HORA_TRY(prepare(view));
-  group_ = std::make_unique<collectives::ScheduleGroup>(std::move(pairs).value(), self_, view, done);
+  std::unique_ptr<PairTransport> links = std::move(pairs).value();
+  if (founding_links_ != nullptr) links = std::make_unique<FoundingLinks>(*founding_links_, std::move(links));
+  group_ = std::make_unique<collectives::ScheduleGroup>(std::move(links), self_, view, done);
   return group_.get();
 }
 

@@ -10,6 +10,7 @@
 #include "hora/view.hpp"
 #include "interfaces/board.h"
 #include "interfaces/group_transport.h"
+#include "interfaces/pair_transport.h"
 #include "transports/shm/group.h"
 #include "transports/shm/segment.h"
 #include "transports/tcp/socket_pairs.h"
@@ -19,8 +20,10 @@ namespace hora::engine {
 // Not thread safe: the session's thread until open(), then the sentinel's.
 class DataPlane {
  public:
-  // `own` outlives it.
-  DataPlane(MemberId self, const AgreedConfig& config, shm::Segment& own) : self_(self), config_(config), own_(own) {}
+  // `own` outlives it, and so does `founding_links`: those of the founding view, where it has others than the later
+  // ones (null otherwise).
+  DataPlane(MemberId self, const AgreedConfig& config, shm::Segment& own, PairTransport* founding_links)
+      : self_(self), config_(config), own_(own), founding_links_(founding_links) {}
 
   // What came with the link to a member: its segment (null where it shares no memory) and its data sockets.
   void add(MemberId member, std::shared_ptr<const shm::Segment> segment, std::vector<UniqueFd> sockets);
@@ -39,6 +42,7 @@ class DataPlane {
   const MemberId self_;
   const AgreedConfig config_;
   shm::Segment& own_;
+  PairTransport* const founding_links_;
   std::map<MemberId, std::shared_ptr<const shm::Segment>> segments_;
   std::map<MemberId, std::vector<UniqueFd>> sockets_;  // until the group has them
   std::unique_ptr<GroupTransport> group_;

@@ -18,6 +18,7 @@ const char* name_of(Transport transport) {
     case Transport::shm: return "shm";
     case Transport::tcp: return "tcp";
     case Transport::mixed: return "mixed";
+    case Transport::mpi: return "mpi";
   }
   return "?";
 }

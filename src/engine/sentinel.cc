@@ -265,7 +265,8 @@ void Sentinel::execute(const elastic::Install& action) {
     newcomer_->on_entered(action.next.epoch);
   } else {
     [[maybe_unused]] const wire::Bytes report = engine_->freeze();
-    Status status = host_.prepare(action.next);
+    const bool somebody_died = !std::ranges::all_of(action.departures, &elastic::Departure::left);
+    Status status = host_.prepare(action.next, somebody_died);
     donor_.on_install(action.next);
     if (status.ok()) status = engine_->install(action.next, action.verdict);
     if (!status.ok()) return execute(elastic::Fence{status});

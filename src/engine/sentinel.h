@@ -55,7 +55,8 @@ class SentinelHost {
   // A link to a member or newcomer: its segment and data sockets are for the data plane.
   virtual Result<LocalPeer> meet(control::PeerLink link) = 0;
   // `view` is about to be installed, and the engine is frozen: the data plane takes over what belongs to its newcomers.
-  virtual Status prepare(const View& view) = 0;
+  // `somebody_died`: not all who are not in it any more have left in order.
+  virtual Status prepare(const View& view, bool somebody_died) = 0;
   // This newcomer has become a member: the engine from now on, with `done` operations behind it.
   virtual Result<Engine*> enter(const View& view, const Positions& done) = 0;
 };

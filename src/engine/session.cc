@@ -63,6 +63,7 @@ Session::Session(const Options& options, LogLevel level, SegmentSource* segments
 
 // Where no launcher of hora's own has said where the store is.
 Status Session::join() {
+  if (options_.transport == Transport::mpi && !options_.join) HORA_TRY(start_mpi());
   if (!options_.store.empty() || options_.meeting.empty() || options_.size == 1) return come_together();
   auto found = find_store(options_, clock_, log_);
   if (!found.ok()) return found.status();
@@ -94,6 +95,20 @@ Status Session::come_together() {
   donor_ = std::make_unique<Donor>(state_, options_.join_log_bytes, log_);
   const Member self{id_, host.value(), mesh_->address()};
   return options_.join ? follow(self) : found(self);
+}
+
+Status Session::start_mpi() {
+  const auto host = this_host();
+  if (!host.ok()) return host.status();
+  auto mpi = MpiRun::start(options_, log_);
+  if (!mpi.ok()) return mpi.status();
+  mpi_ = std::move(mpi).value();
+  const bool knows_where = !options_.store.empty() || options_.meeting.starts_with("tcp:");
+  if (knows_where || options_.size == 1) return {};
+  auto hosted = mpi_->meet(host.value(), options_);
+  if (!hosted.ok()) return hosted.status();
+  hosted_store_ = std::move(hosted).value();
+  return {};
 }
 
 Status Session::found(const Member& self) {
@@ -156,7 +171,7 @@ Status Session::create_segment(const AgreedConfig& config) {
       id_, shm::choose_layout(shm::last_level_cache_bytes(), config.chunk_bytes, config.one_shot_bytes));
   if (!own.ok()) return own.status();
   own_segment_ = std::move(own).value();
-  data_plane_ = std::make_unique<DataPlane>(id_, config, *own_segment_);
+  data_plane_ = std::make_unique<DataPlane>(id_, config, *own_segment_, mpi_ ? &mpi_->links() : nullptr);
   return {};
 }
 
@@ -170,6 +185,11 @@ Result<LocalPeer> Session::meet(control::PeerLink link) {
   if (link.pid > 0) local_processes_.push_back(link.pid);
   data_plane_->add(link.id, shared, std::move(link.data));
   return LocalPeer{std::move(link.pidfd), std::move(shared)};
+}
+
+Status Session::prepare(const View& view, bool somebody_died) {
+  if (somebody_died && mpi_) mpi_->abandon();
+  return data_plane_->prepare(view);
 }
 
 elastic::MembershipOptions Session::membership_options() const {
@@ -227,11 +247,14 @@ Status Session::start_engine(const View& view, const Positions& done) {
 Status Session::leave(std::chrono::milliseconds timeout) {
   const TimePoint deadline = clock_.now() + timeout;
   // Who leaves takes its memory along: what it has released must not be missing elsewhere (law 4).
-  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) device->flush(deadline);
-  if (engine_ && !observing()) (void)engine_->wait_stable(deadline);
+  // Half of the time is for the departure itself.
+  const TimePoint stable_by = deadline - timeout / 2;
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) device->flush(stable_by);
+  if (engine_ && !observing()) (void)engine_->wait_stable(stable_by);
   sentinel_->leave();
   const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
   stop();
+  if (agreed && mpi_) mpi_->finish(std::max(deadline - clock_.now(), Duration(0)));
   if (agreed) return {};
   return {StatusCode::timed_out,
           fmt::format("the other ranks did not confirm the departure within {} ms", timeout.count())};

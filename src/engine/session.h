@@ -16,6 +16,7 @@
 #include "engine/donor.h"
 #include "engine/engine.h"
 #include "engine/hosted_store.h"
+#include "engine/mpi_run.h"
 #include "engine/newcomer.h"
 #include "engine/obituaries.h"
 #include "engine/observer.h"
@@ -75,6 +76,7 @@ class Session final : private SentinelHost {
  private:
   Session(const Options& options, LogLevel level, SegmentSource* segments);
   Status join();
+  Status start_mpi();
   Status come_together();
   Status found(const Member& self);
   Status follow(const Member& self);
@@ -86,7 +88,7 @@ class Session final : private SentinelHost {
   elastic::MembershipOptions membership_options() const;
 
   Result<LocalPeer> meet(control::PeerLink link) override;
-  Status prepare(const View& view) override { return data_plane_->prepare(view); }
+  Status prepare(const View& view, bool somebody_died) override;
   Result<Engine*> enter(const View& view, const Positions& done) override;
 
   Options options_;
@@ -98,6 +100,7 @@ class Session final : private SentinelHost {
   MemberId id_;
   StateRegistry state_;
   std::uint64_t step_ = 0;                     // boundaries crossed
+  std::unique_ptr<MpiRun> mpi_;                // of a founder, where the transport is mpi
   std::unique_ptr<HostedStore> hosted_store_;  // in rank 0, where no launcher hosts one
   std::unique_ptr<Store> store_;
   std::vector<pid_t> local_processes_;  // of the peers on this host

@@ -23,6 +23,11 @@ struct Tag {
   friend auto operator<=>(const Tag&, const Tag&) = default;
 };
 
+// The message of `tag` belongs to an operation that is over where `current` has come.
+constexpr bool is_past(const Tag& tag, const Tag& current) noexcept {
+  return tag.epoch < current.epoch || (tag.epoch == current.epoch && tag.sequence < current.sequence);
+}
+
 class PairTransport {
  public:
   virtual ~PairTransport() = default;

@@ -2,7 +2,6 @@
 
 #include <atomic>
 #include <thread>
-#include <vector>
 
 namespace hora::conformance {
 namespace {
@@ -35,9 +34,21 @@ Step complete_asleep(GroupTransport& group, const Operation& operation, bool& ov
   return step;
 }
 
+std::vector<int> ranks_here(const Job& job, int size) {
+  std::vector<int> ranks;
+  for (int rank = 0; rank < size; ++rank)
+    if (job.holds(rank)) ranks.push_back(rank);
+  return ranks;
+}
+
 void run_ranks(Job& job, int size, const std::function<void(int, GroupTransport&)>& body) {
   std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; ++rank) threads.emplace_back([&, rank] { body(rank, job.group(rank)); });
+  for (const int rank : ranks_here(job, size)) {
+    if (job.bound_to_thread())
+      body(rank, job.group(rank));
+    else
+      threads.emplace_back([&, rank] { body(rank, job.group(rank)); });
+  }
   for (std::thread& thread : threads) thread.join();
 }
 

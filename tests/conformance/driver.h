@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <functional>
+#include <vector>
 
 #include "implementation.h"
 
@@ -16,8 +17,11 @@ Step complete(GroupTransport& group, const Operation& operation);
 // The same, asleep whenever nothing can be done. `overslept` is set when a sleep lasted until the deadline.
 Step complete_asleep(GroupTransport& group, const Operation& operation, bool& overslept);
 
-// Runs `body(rank, group)` on one thread for each rank and joins them. Bodies report through their own memory:
-// assertions belong to the main thread.
+// The ranks of a job of `size` that are in this process.
+std::vector<int> ranks_here(const Job& job, int size);
+
+// Runs `body(rank, group)` on one thread for each rank that is here and joins them. Bodies report through their own
+// memory: assertions belong to the main thread.
 void run_ranks(Job& job, int size, const std::function<void(int, GroupTransport&)>& body);
 
 }  // namespace hora::conformance

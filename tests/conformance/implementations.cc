@@ -28,6 +28,7 @@ std::uint64_t in_turns(int rank, int) {
 constexpr Implementation kImplementations[] = {
     {"schedules over inproc", make_inproc_job, 7, one_host, 1},
     {"two levels in turns over inproc", make_inproc_job, 7, in_turns, 1},
+    {"founding links and later ones over inproc", make_switching_job, 5, one_host, 1},
     {"shm", make_shm_job, 7, one_host, 1},
     {"tcp on one host", make_tcp_job, 7, one_host, 6},
     {"tcp between hosts of one rank", make_tcp_job, 3, own_host, 6},
@@ -41,27 +42,6 @@ constexpr Implementation kImplementations[] = {
 
 std::span<const Implementation> implementations() {
   return kImplementations;
-}
-
-MemberId founding_member(int rank) {
-  return MemberId{100 + static_cast<std::uint64_t>(rank)};
-}
-
-View founding_view(const Implementation& implementation, int size) {
-  View view;
-  view.epoch = Epoch{1};
-  for (int rank = 0; rank < size; ++rank)
-    view.members.push_back({founding_member(rank), implementation.host_of(rank, size), ""});
-  view.config.chunk_bytes = kChunkBytes;
-  view.config.one_shot_bytes = kChunkBytes / 4;
-  return view;
-}
-
-View view_without(const View& view, MemberId member) {
-  View next = view;
-  next.epoch = Epoch{view.epoch.value + 1};
-  std::erase_if(next.members, [&](const Member& other) { return other.id == member; });
-  return next;
 }
 
 }  // namespace hora::conformance

@@ -9,4 +9,7 @@ namespace hora::conformance {
 
 std::unique_ptr<Job> make_inproc_job(const View& founding);
 
+// The same, with another network for the founding view than for all later ones.
+std::unique_ptr<Job> make_switching_job(const View& founding);
+
 }  // namespace hora::conformance

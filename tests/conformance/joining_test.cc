@@ -170,8 +170,8 @@ class JoiningWorld {
   std::vector<std::int64_t> views_;  // the bits of the members of each view
 };
 
-TEST_CASE("newcomers_take_part_from_the_boundary_at_which_they_enter") {
-  for (const Implementation& implementation : implementations())
+TEST_CASE("newcomers_take_part_from_the_boundary_at_which_they_enter", "[elastic]") {
+  for (const Implementation& implementation : elastic_implementations())
     for (const int size : {1, 2, 3}) {
       INFO(implementation.name << ", " << size << " founders");
       JoiningWorld world(implementation, size, 7);
@@ -191,8 +191,8 @@ TEST_CASE("newcomers_take_part_from_the_boundary_at_which_they_enter") {
 }
 
 // A newcomer retains nothing of what was before: it is behind others like anybody, and never the one to forward.
-TEST_CASE("survivors_agree_when_members_die_around_a_join") {
-  for (const Implementation& implementation : implementations())
+TEST_CASE("survivors_agree_when_members_die_around_a_join", "[elastic]") {
+  for (const Implementation& implementation : elastic_implementations())
     for (std::uint64_t seed = 0; seed < 150; seed += implementation.cost) {
       Random random(seed);
       const int size = 2 + static_cast<int>(random.below(3));

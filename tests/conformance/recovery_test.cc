@@ -73,43 +73,44 @@ int sweep(const Failure& failure, const Tasks& tasks, int stride) {
   }
 }
 
-TEST_CASE("survivors_agree_wherever_one_rank_dies") {
-  for (const Implementation& implementation : implementations())
+TEST_CASE("survivors_agree_wherever_one_rank_dies", "[elastic]") {
+  for (const Implementation& implementation : elastic_implementations())
     for (const int size : {2, 3, 5})
       for (const int victim : {0, 1, size - 1})
         sweep({implementation, size, victim, 1000}, mixed_tasks(), static_cast<int>(implementation.cost));
 }
 
-TEST_CASE("a_broadcast_is_broken_only_with_its_root") {
+TEST_CASE("a_broadcast_is_broken_only_with_its_root", "[elastic]") {
   const auto tasks = single_task({Collective::broadcast, kLarge, false, 1});
-  for (const Implementation& implementation : implementations()) {
+  for (const Implementation& implementation : elastic_implementations()) {
     CHECK(sweep({implementation, 4, 1, 1}, tasks, 1) > 0);
     CHECK(sweep({implementation, 4, 2, 1}, tasks, 1) == 0);
   }
 }
 
-TEST_CASE("an_allgather_that_was_started_and_never_done_is_broken") {
+TEST_CASE("an_allgather_that_was_started_and_never_done_is_broken", "[elastic]") {
   const auto tasks = single_task({Collective::allgather, kMedium});
-  for (const Implementation& implementation : implementations()) CHECK(sweep({implementation, 3, 2, 1}, tasks, 1) > 0);
+  for (const Implementation& implementation : elastic_implementations())
+    CHECK(sweep({implementation, 3, 2, 1}, tasks, 1) > 0);
 }
 
-TEST_CASE("an_allreduce_is_never_broken") {
-  for (const Implementation& implementation : implementations())
+TEST_CASE("an_allreduce_is_never_broken", "[elastic]") {
+  for (const Implementation& implementation : elastic_implementations())
     for (const std::uint64_t count : {kSmall, kMedium, kLarge})
       for (const bool in_place : {false, true})
         CHECK(sweep({implementation, 3, 1, 1}, single_task({Collective::allreduce, count, in_place}), 1) == 0);
 }
 
 // So long that links are full and messages cut when a rank dies, and forwarded results as well.
-TEST_CASE("survivors_agree_when_a_rank_dies_amid_long_messages") {
+TEST_CASE("survivors_agree_when_a_rank_dies_amid_long_messages", "[elastic]") {
   constexpr std::uint64_t kLong = 90'000;
-  for (const Implementation& implementation : implementations())
+  for (const Implementation& implementation : elastic_implementations())
     for (const bool in_place : {false, true})
       CHECK(sweep({implementation, 3, 1, 5}, single_task({Collective::allreduce, kLong, in_place}), 9) == 0);
 }
 
-TEST_CASE("a_mismatch_known_to_one_survivor_is_known_to_all") {
-  for (const Implementation& implementation : implementations())
+TEST_CASE("a_mismatch_known_to_one_survivor_is_known_to_all", "[elastic]") {
+  for (const Implementation& implementation : elastic_implementations())
     for (const int victim : {0, 1, 2}) {
       Task task{Collective::allreduce, kMedium, true};
       task.deviant = 1;
@@ -118,8 +119,8 @@ TEST_CASE("a_mismatch_known_to_one_survivor_is_known_to_all") {
 }
 
 // Who has the second failure in mind: the forwarder, the one that is behind, and ranks that have not installed yet.
-TEST_CASE("survivors_agree_when_a_second_rank_dies_during_recovery") {
-  for (const Implementation& implementation : implementations())
+TEST_CASE("survivors_agree_when_a_second_rank_dies_during_recovery", "[elastic]") {
+  for (const Implementation& implementation : elastic_implementations())
     for (std::uint64_t seed = 0; seed < 600; seed += implementation.cost) {
       Random random(seed);
       const int size = 3 + static_cast<int>(random.below(3));
@@ -149,8 +150,8 @@ TEST_CASE("survivors_agree_when_a_second_rank_dies_during_recovery") {
     }
 }
 
-TEST_CASE("two_ranks_may_die_at_once") {
-  for (const Implementation& implementation : implementations())
+TEST_CASE("two_ranks_may_die_at_once", "[elastic]") {
+  for (const Implementation& implementation : elastic_implementations())
     for (std::uint64_t seed = 0; seed < 300; seed += implementation.cost) {
       INFO(implementation.name << ", seed " << seed);
       Random random(seed);

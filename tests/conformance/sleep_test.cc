@@ -38,12 +38,12 @@ TEST_CASE("a_sleeping_rank_wakes_when_a_peer_moves") {
           complete_asleep(group, tensors[r][i]->operation(Channel::ordered, i + 1), late);
         overslept[r] = late;
       });
-      for (std::size_t r = 0; r < tensors.size(); ++r) {
+      for (const int rank : ranks_here(*job, size)) {
+        const auto r = static_cast<std::size_t>(rank);
         REQUIRE_FALSE(overslept[r]);
-        for (std::size_t i = 0; i < kOperations; ++i) CHECK(tensors[r][i]->result() == tensors[0][i]->result());
+        for (std::size_t i = 0; i < kOperations; ++i)
+          CHECK(check_result(workload_at(i), size, tensors[r][i]->result()) == "");
       }
-      for (std::size_t i = 0; i < kOperations; ++i)
-        CHECK(check_result(workload_at(i), size, tensors[0][i]->result()) == "");
     }
 }
 
@@ -51,6 +51,7 @@ TEST_CASE("a_change_of_the_wake_word_ends_sleep") {
   for (const Implementation& implementation : implementations()) {
     INFO(implementation.name);
     const auto job = implementation.make(founding_view(implementation, 2));
+    if (!job->holds(0)) continue;
     GroupTransport& group = job->group(0);
     REQUIRE(group.start({Channel::ordered, 1, {}, {}}) == Step::pending);
     std::atomic<std::uint32_t> word{0};
@@ -78,6 +79,7 @@ TEST_CASE("sleep_ends_at_its_timeout") {
   for (const Implementation& implementation : implementations()) {
     INFO(implementation.name);
     const auto job = implementation.make(founding_view(implementation, 2));
+    if (!job->holds(0)) continue;
     GroupTransport& group = job->group(0);
     REQUIRE(group.start({Channel::ordered, 1, {}, {}}) == Step::pending);
     const std::atomic<std::uint32_t> word{0};

@@ -15,10 +15,14 @@ FIELDS = ("epoch", "contributors", "hash", "masks", "broken", "time_ns", "step")
 
 
 class Job:
-    """One `hora run`, in a process group of its own, with a pipe in which ranks announce themselves."""
+    """One `hora run`, in a process group of its own, with a pipe in which ranks announce themselves.
 
-    # `launcher`: `hora` of another build, when the ranks are what is tested.
-    def __init__(self, build, np, command, min_np=1, environment=None, run_options=(), prefix=(), launcher=None):
+    `launcher` is the `hora` of another build, when the ranks are what is tested; `launch` takes the place of all of
+    `hora run` and its options.
+    """
+
+    def __init__(self, build, np, command, min_np=1, environment=None, run_options=(), prefix=(), launcher=None,
+                 launch=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hora-test-"))
         self.ready_path = self.folder / "ready"
         os.mkfifo(self.ready_path)
@@ -32,7 +36,7 @@ class Job:
         self.said = {}  # word: founding ranks that have announced it
         self.rest = b""
         hora = str(launcher or build / "hora")
-        arguments = [*prefix, hora, "run", "-np", str(np), "--min-np", str(min_np), *run_options]
+        arguments = [*prefix, *(launch or (hora, "run", "-np", str(np), "--min-np", str(min_np), *run_options))]
         arguments += [str(part).replace("{folder}", str(self.folder)) for part in command]
         with open(self.output_path, "wb") as output:
             self.process = subprocess.Popen(

@@ -293,6 +293,8 @@ int main(int argc, char** argv) {
   try {
     hora::Communicator comm = hora::Communicator::init();
     rank = comm.rank();
+    if (arguments.text("--transport", "") == "mpi" && comm.view().config.transport != hora::Transport::mpi)
+      throw std::runtime_error("the transport is not MPI");
     const double gigabytes = arguments.number("--gigabytes", 0);
     if (gigabytes > 0 && rank == static_cast<int>(arguments.number("--holder", -1)))
       hold_memory(static_cast<std::size_t>(gigabytes * (1U << 30U)));

@@ -56,6 +56,7 @@ def own_share(comm):
 def knows_its_place(comm):
     expect(comm.view.size == comm.size and len(set(comm.view.members)) == comm.size)
     expect(len(set(comm.view.hosts)) == 1 and comm.epoch == comm.view.epoch)
+    expect((comm.local_rank, comm.local_size) == (comm.rank, comm.size))
     expect(not comm.observing and "size=" in repr(comm.view))
 
 

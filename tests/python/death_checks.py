@@ -42,7 +42,7 @@ def a_gathering_begins_again_without_the_dead():
 @check
 def an_average_is_over_those_that_are_left():
     expect(hvd.allreduce(torch.tensor([1.0 + hvd.rank()])).item() == 1.5)
-    expect((hvd.size(), hvd.local_size(), hvd.local_rank()) == (2, 2, hvd.rank()))
+    expect((hvd.size(), hvd.local_size(), hvd.local_rank()) == (2, 4, hvd.rank()))
 
 
 def main():

@@ -1,11 +1,11 @@
-"""Where environment_test.py puts things. Imported first: it also finds the modules of the process tests."""
+"""Where environment_test.py puts things. Imported first: it also finds the modules of other tests."""
 
 import pathlib
 import sys
 import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "processes"))
+sys.path[:0] = [str(HERE.parent / "processes"), str(HERE.parent / "launchers")]
 
 import report  # noqa: E402
 

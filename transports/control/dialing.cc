@@ -28,7 +28,7 @@ Result<Dialing> Dialing::of_link(const Identity& identity, const Member& peer, b
                                  const AgreedConfig& config) {
   Dialing dialing(identity, peer);
   HORA_TRY(dialing.add("control", 0, same_host, same_host ? own_segment : -1));
-  const bool local_data = same_host && config.transport == Transport::mixed;
+  const bool local_data = same_host && config.transport != Transport::tcp;
   for (std::uint32_t index = 0; index < data_sockets_of(config); ++index)
     HORA_TRY(dialing.add("data", index, local_data, -1));
   return dialing;

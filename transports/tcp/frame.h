@@ -31,9 +31,4 @@ void encode(const FrameHeader& header, EncodedHeader& encoded) noexcept;
 // Nothing where the payload would not lie inside its message, or is not what a sender cuts.
 std::optional<FrameHeader> decode(std::span<const std::byte, kHeaderBytes> encoded) noexcept;
 
-// The message of `tag` belongs to an operation that is over where `current` has come.
-constexpr bool is_past(const Tag& tag, const Tag& current) noexcept {
-  return tag.epoch < current.epoch || (tag.epoch == current.epoch && tag.sequence < current.sequence);
-}
-
 }  // namespace hora::tcp

@@ -27,6 +27,7 @@ from hora.torch.collectives import (
     grouped_allreduce_async_,
 )
 from hora.torch.compression import Compression
+from hora.torch.ddp import ddp_hook
 from hora.torch.operations import Average, Max, Min, Product, Sum, poll, synchronize
 from hora.torch.optimizer import DistributedOptimizer
 from hora.torch.parameters import (

@@ -3,40 +3,56 @@
 import atexit
 
 import hora
+from hora.torch.ordered import OrderedCalls
 
-_communicator: hora.Communicator | None = None
+_job: OrderedCalls | None = None
+_begun = False  # this process has been in a job
 _named_from_nothing: dict[str, set[int]] = {}  # kind: indices of unnamed operations that are not synchronized
 
 
 def init(**options) -> None:
     """Joins the job that the launcher describes; without one, a job of one. `options`: see Communicator.init()."""
-    global _communicator
-    if _communicator is not None:
-        return
-    _communicator = hora.Communicator.init(**options)
+    if _job is None:
+        adopt(hora.Communicator.init(**options))
+
+
+def adopt(communicator: hora.Communicator) -> None:
+    """Makes a job that has been joined already the one of this process."""
+    global _job, _begun
+    _job, _begun = OrderedCalls(communicator), True
     atexit.register(shutdown)
 
 
 def shutdown() -> None:
     """Leaves the job in order; the others go on. Runs by itself at the end of the process."""
-    global _communicator
-    if _communicator is None:
+    global _job
+    if _job is None:
         return
-    leaving, _communicator = _communicator, None
+    leaving, _job = _job, None
     atexit.unregister(shutdown)
     _named_from_nothing.clear()
     leaving.shutdown()
 
 
 def is_initialized() -> bool:
-    return _communicator is not None
+    return _job is not None
+
+
+def has_begun() -> bool:
+    """Whether it is or was; also after shutdown()."""
+    return _begun
+
+
+def ordered() -> OrderedCalls:
+    """Through which all ordered calls on communicator() go."""
+    if _job is None:
+        raise ValueError("hora has not been initialized; call hvd.init() first")
+    return _job
 
 
 def communicator() -> hora.Communicator:
     """The communicator below, for what Horovod has no name for."""
-    if _communicator is None:
-        raise ValueError("hora has not been initialized; call hvd.init() first")
-    return _communicator
+    return ordered().communicator
 
 
 def rank() -> int:
@@ -48,12 +64,12 @@ def size() -> int:
 
 
 def local_rank() -> int:
-    """Position among the ranks that share this rank's host."""
-    return _places_on_host()[0]
+    """Among the ranks that were started on this host, for the choice of a device: it does not change."""
+    return communicator().local_rank
 
 
 def local_size() -> int:
-    return _places_on_host()[1]
+    return communicator().local_size
 
 
 def cross_rank() -> int:
@@ -82,7 +98,7 @@ def step() -> None:
 
 def barrier() -> None:
     """Returns when every rank has called it."""
-    communicator().barrier()
+    ordered().submit(communicator().barrier, None, at_once=True).wait()
 
 
 def take_index(kind: str) -> int:
@@ -95,8 +111,3 @@ def take_index(kind: str) -> int:
 
 def give_index_back(kind: str, index: int) -> None:
     _named_from_nothing.get(kind, set()).discard(index)
-
-
-def _places_on_host() -> tuple[int, int]:
-    hosts, own = communicator().view.hosts, rank()
-    return hosts[:own].count(hosts[own]), hosts.count(hosts[own])

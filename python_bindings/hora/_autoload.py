@@ -1,0 +1,27 @@
+"""Lets init_process_group("hora") find its ranks under mpirun and srun, which tell nothing that PyTorch understands.
+
+PyTorch looks for a rendezvous before it looks for a backend, so this is called whenever torch is imported (the entry
+point group torch.backends; TORCH_DEVICE_BACKEND_AUTOLOAD=0 turns all of them off). Elsewhere it does nothing.
+"""
+
+import importlib
+import os
+
+_LAUNCHERS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "SLURM_STEP_ID")
+
+
+def install():
+    if "RANK" in os.environ or not any(name in os.environ for name in _LAUNCHERS):
+        return
+    # torch.distributed.rendezvous is a function of that module; the scheme env:// cannot be registered again.
+    handlers = importlib.import_module("torch.distributed.rendezvous")._rendezvous_handlers
+    of_torch = handlers["env"]
+
+    def rendezvous(url, **options):
+        if "RANK" in os.environ or "rank=" in url:
+            return of_torch(url, **options)
+        from hora.torch.meeting import meet_as_launched
+
+        return meet_as_launched(**options)
+
+    handlers["env"] = rendezvous

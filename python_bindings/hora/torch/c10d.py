@@ -1,0 +1,252 @@
+"""The backend "hora" of torch.distributed. PyTorch finds it by its name:
+
+    torch.distributed.init_process_group("hora")
+
+A group only shrinks: when a rank dies, the calls of the others go on without it, and every one of them gets the same
+result. torch.distributed goes on to count the dead one: get_world_size() and ranks stay what they were, and
+hora.torch.size() tells how many are alive. So:
+
+SUM        of the living. AVG divides by their number.
+Gradients  that torch has divided by the number of ranks at the start, in DistributedDataParallel and in its hooks, are
+           averaged over the living all the same: such a sum is multiplied by ranks at the start / ranks alive.
+broadcast  from a dead rank fails on all ranks alike. The buffers that DistributedDataParallel takes from its rank 0
+           come from the first one alive instead; every one has them.
+allgather  and what is made of it (gather, all_gather_object) fails once a rank has died: it has no place for fewer.
+
+reduce costs as much as allreduce, gather as allgather, and scatter a broadcast of all its parts. What is missing here
+(send, recv, reduce_scatter, all_to_all) raises an error that names it. Tensors lie in memory of the host.
+"""
+
+import atexit
+import os
+import sys
+import warnings
+
+import torch
+from torch.distributed import Backend as BackendNames
+from torch.distributed import ReduceOp
+from torch._C._distributed_c10d import Backend
+
+import hora
+from hora.torch import world
+from hora.torch.meeting import meet
+from hora.torch.ordered import OrderedCalls
+
+_OPERATIONS = {
+    ReduceOp.SUM: hora.ReduceOp.SUM,
+    ReduceOp.AVG: hora.ReduceOp.AVERAGE,
+    ReduceOp.MIN: hora.ReduceOp.MIN,
+    ReduceOp.MAX: hora.ReduceOp.MAX,
+    ReduceOp.PRODUCT: hora.ReduceOp.PRODUCT,
+    ReduceOp.PREMUL_SUM: hora.ReduceOp.SUM,
+}
+_OF_TRUTH = {ReduceOp.BAND: hora.ReduceOp.MIN, ReduceOp.BOR: hora.ReduceOp.MAX}
+
+_C10D = ("torch.distributed.distributed_c10d", "torch.distributed.c10d_logger")
+_DDP = "torch.nn.parallel.distributed"
+_AVERAGING = ("torch.distributed.algorithms.ddp_comm_hooks.", "torch.distributed.algorithms.model_averaging.")
+
+
+def register():
+    """The entry point of torch.distributed.backends."""
+    BackendNames.register_backend("hora", create, extended_api=True, devices=["cpu"])
+
+
+def create(options, backend_options=None):
+    """The backend of one group, from its c10d::DistributedBackendOptions."""
+    rank, size = options.group_rank, options.group_size
+    if options.global_ranks_in_group:
+        communicator, hosted = meet(options.store, rank, size, options.timeout)
+        return HoraBackend(OrderedCalls(communicator), rank, size, options.timeout, hosted)
+    began = not world.is_initialized()
+    hosted = _begin_world(options) if began else None
+    if (world.rank(), world.size()) != (rank, size):
+        raise hora.InvalidArgumentError(f"init_process_group: rank {rank} of {size}, but hora.torch is initialized as "
+                                        f"rank {world.rank()} of {world.size()}")
+    if world.observing():
+        raise hora.UnsupportedError("a process group of torch.distributed takes no newcomers: use hora.torch's own "
+                                    "functions (DistributedOptimizer), or no --max-restarts")
+    return HoraBackend(world.ordered(), rank, size, options.timeout, hosted, owns=began)
+
+
+def _begin_world(options):
+    """Makes the communicator of the default group that of hora.torch as well."""
+    rank, size = options.group_rank, options.group_size
+    as_launched = (os.environ.get("HORA_RANK"), os.environ.get("HORA_SIZE")) == (str(rank), str(size))
+    if as_launched and not world.has_begun():  # a job is joined once
+        milliseconds = int(options.timeout.total_seconds() * 1000)
+        world.init(operation_timeout_ms=milliseconds)  # as `hora run` has it, which tells of deaths
+        return None
+    if rank == 0 and size > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
+        warnings.warn("torchrun ends all ranks when one dies; training that is to go on is started by hora run, or by "
+                      "mpirun --enable-recovery", stacklevel=2)
+    communicator, hosted = meet(options.store, rank, size, options.timeout)
+    world.adopt(communicator)
+    return hosted
+
+
+class HoraBackend(Backend):
+    """Of one process group. Calls that are not synchronous are made by other threads, in their order."""
+
+    def __init__(self, calls, rank, size, timeout, hosted, owns=True):
+        super().__init__(rank, size)
+        self._calls = calls
+        self._founders = calls.communicator.view.members  # by rank in the group
+        self._hosted = hosted
+        self._owns = owns
+        self._options = Backend.Options("hora", timeout=timeout)
+        if owns:
+            atexit.register(self.shutdown)
+
+    @property
+    def options(self):
+        return self._options
+
+    def getBackendName(self):
+        return "hora"
+
+    def shutdown(self):
+        """Leaves the job in order; the others go on. At the end of the process, where nobody has called it."""
+        if not self._owns:
+            return
+        self._owns = False
+        atexit.unregister(self.shutdown)
+        if world.is_initialized() and self._calls is world.ordered():
+            world.shutdown()
+        else:
+            self._calls.shutdown()
+        self._hosted = None
+
+    abort = shutdown
+
+    def allreduce(self, tensors, opts):
+        is_mean = _is_divided_by_size(sys._getframe(1))
+        return self._submit(lambda: self._reduce(tensors, opts.reduceOp, is_mean), tensors, opts)
+
+    def allreduce_coalesced(self, tensors, opts):
+        return self.allreduce(tensors, opts)
+
+    def reduce(self, tensors, opts):
+        target = tensors[opts.rootTensor]
+        used = target if opts.rootRank == self.rank() else target.detach().clone()
+        return self._submit(lambda: self._reduce([used], opts.reduceOp, False), tensors, opts)
+
+    def broadcast(self, tensors, opts):
+        may_differ = _module_of(sys._getframe(1)) == _DDP
+        return self._submit(lambda: self._broadcast(tensors[opts.rootTensor], opts.rootRank, may_differ), tensors, opts)
+
+    def allgather(self, output_lists, inputs, opts):
+        def gather():
+            for outputs, source in zip(output_lists, inputs):
+                self._allgather_into(outputs, source)
+        return self._submit(gather, output_lists, opts)
+
+    allgather_coalesced = allgather
+
+    def all_gather_single(self, output, source, opts):
+        return self._submit(lambda: self._allgather(source, output), [output], opts)
+
+    def all_gather_single_coalesced(self, outputs, sources, opts):
+        def gather():
+            for output, source in zip(outputs, sources):
+                self._allgather(source, output)
+        return self._submit(gather, outputs, opts)
+
+    def gather(self, output_lists, inputs, opts):
+        def gather():
+            parts = output_lists[0] if self.rank() == opts.rootRank else []
+            self._allgather_into(parts, inputs[0])
+        return self._submit(gather, output_lists, opts)
+
+    def scatter(self, outputs, input_lists, opts):
+        def scatter():
+            target = outputs[0].detach()
+            parts = target.new_empty((self.size(), *target.shape))
+            if self.rank() == opts.rootRank:
+                torch.stack([part.detach() for part in input_lists[0]], out=parts)
+            self._broadcast(parts, opts.rootRank)
+            target.copy_(parts[self.rank()])
+        return self._submit(scatter, outputs, opts)
+
+    def barrier(self, opts):
+        return self._submit(self._calls.communicator.barrier, [], opts)
+
+    def _submit(self, function, result, opts):
+        return self._calls.submit(function, result, at_once=not opts.asyncOp)
+
+    def _reduce(self, tensors, op, is_mean):
+        for tensor in tensors:
+            if op.op == ReduceOp.PREMUL_SUM:
+                tensor.detach().mul_(op.factor)
+            operation = _operation(op, tensor.dtype)
+            if is_mean and operation == hora.ReduceOp.SUM and tensor.is_floating_point():
+                # Not a sum that is scaled afterwards: parts of one interrupted by a death have other contributors.
+                self._in_place(tensor, lambda one: self._calls.communicator.allreduce(one, op=hora.ReduceOp.AVERAGE))
+                tensor.detach().mul_(self.size())
+            else:
+                self._in_place(tensor, lambda one: self._calls.communicator.allreduce(one, op=operation))
+
+    def _broadcast(self, tensor, root, may_differ=False):
+        """`may_differ`: any rank's tensor is as good as that of a root that has died."""
+        while True:
+            member = self._founders[root]
+            members = self._calls.communicator.view.members
+            if member not in members and not may_differ:
+                raise hora.PeerFailedError(f"broadcast: its root, rank {root} of the group, has died; {self._living()}")
+            place = members.index(member) if member in members else 0
+            try:
+                return self._in_place(tensor, lambda one: self._calls.communicator.broadcast(one, place))
+            except hora.PeerFailedError:
+                # All ranks have this error, and see the same members then.
+                if not may_differ or member in self._calls.communicator.view.members:
+                    raise
+
+    def _allgather(self, source, target):
+        if self._calls.communicator.size != self.size():
+            raise hora.PeerFailedError(f"allgather: it has a place for each of {self.size()} ranks; {self._living()}")
+        source = source.detach().contiguous()
+        self._in_place(target, lambda one: self._calls.communicator.allgather(source, one))
+
+    def _allgather_into(self, parts, source):
+        gathered = source.new_empty((self.size(), *source.shape))
+        self._allgather(source, gathered)
+        for part, value in zip(parts, gathered):
+            part.detach().copy_(value)
+
+    def _living(self):
+        members = self._calls.communicator.view.members
+        return f"alive are its ranks {[rank for rank, member in enumerate(self._founders) if member in members]}"
+
+    @staticmethod
+    def _in_place(tensor, function):
+        tensor = tensor.detach()
+        used = tensor.contiguous()
+        function(used)
+        if used.data_ptr() != tensor.data_ptr():
+            tensor.copy_(used)
+
+
+def _operation(op, dtype):
+    known = _OF_TRUTH if dtype == torch.bool and op.op in _OF_TRUTH else _OPERATIONS
+    if op.op not in known:
+        raise hora.UnsupportedError(f"allreduce: hora has no {op.op.name} of {dtype}")
+    return known[op.op]
+
+
+def _module_of(frame):
+    return frame.f_globals.get("__name__", "") if frame is not None else None
+
+
+def _is_divided_by_size(frame):
+    """Whether a sum, asked for by the code of `frame`, is made an average by a division by the size of the group.
+
+    The reducer of DistributedDataParallel calls from C++, in the backward pass or at its end; torch's hooks for it and
+    torch's averaging of models call all_reduce().
+    """
+    module = _module_of(frame)
+    if module not in _C10D:
+        return module in (None, "torch.autograd.graph", _DDP)
+    while module in _C10D:
+        frame = frame.f_back
+        module = _module_of(frame)
+    return module is not None and module.startswith(_AVERAGING)
