@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/time.h"
 #include "cuda/builder.h"
 #include "cuda/gpu.h"
 #include "cuda/request.h"
