@@ -1,5 +1,6 @@
 // Ranks die and communicators fail in the middle of device operations: no stream goes on with a result that is later
 // another one, all survivors have the same bits, and NCCL takes over again.
+#include <barrier>
 #include <catch2/catch.hpp>
 #include <cstring>
 
@@ -197,6 +198,7 @@ TEST_CASE("a_communicator_that_fails_is_replaced_though_nobody_died") {
 TEST_CASE("a_rank_without_memory_for_the_stage_lets_the_host_carry_the_operation") {
   constexpr int kSize = 2;
   Checks checks;
+  std::barrier buffers_made(kSize);
   run_job(kSize, with_nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     const std::size_t count = 100'000;  // more than any block that is free
@@ -205,6 +207,7 @@ TEST_CASE("a_rank_without_memory_for_the_stage_lets_the_host_carry_the_operation
     std::vector<double> result(count);
     player.write(buffer, std::as_bytes(std::span(input)));
     player.synchronize();
+    buffers_made.arrive_and_wait();  // whichever rank allocates next fails, and it must not be this test
     if (player.rank() == 1) emulated::let_allocation_fail();
     player.end(player.allreduce(buffer, count, DataType::float64, ReduceOp::sum));
     player.read(buffer, std::as_writable_bytes(std::span(result)));
