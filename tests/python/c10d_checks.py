@@ -347,7 +347,7 @@ def main():
     dist.init_process_group("hora", timeout=MINUTE)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     Groups.gloo = dist.new_group(backend="gloo", timeout=MINUTE)
-    status = run_all(rank())
+    status = run_all(size())
     if status == 0:
         dist.destroy_process_group()
     return status

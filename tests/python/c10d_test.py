@@ -12,7 +12,7 @@ class C10d(unittest.TestCase):
     pass
 
 
-ranks.add_tests(C10d, "c10d_checks.py", (2, 4), ranks.names_of("c10d_checks.py"))
+ranks.add_tests(C10d, "c10d_checks.py", (2, 4))
 
 if __name__ == "__main__":
     report.main()
