@@ -19,7 +19,11 @@ def say(what, values):
 def gather(value):
     everything = torch.empty(dist.get_world_size(), dtype=torch.int32)
     dist.all_gather_into_tensor(everything, torch.tensor([value], dtype=torch.int32))
-    return " ".join(map(str, everything.tolist()))
+    return everything.tolist()
+
+
+def line(values):
+    return " ".join(map(str, values))
 
 
 def main():
@@ -39,7 +43,8 @@ def main():
         print(f"{size} ranks")
         for what, values in {"sum": total, "max": greatest, "average": average, "broadcast": sent}.items():
             say(what, values)
-        print(f"ranks: {ranks}\nlocal ranks: {local_ranks}\nlocal sizes: {local_sizes}")
+        # Local ranks in whatever order the launcher gave them.
+        print(f"ranks: {line(ranks)}\nlocal ranks: {line(sorted(local_ranks))}\nlocal sizes: {line(local_sizes)}")
     dist.destroy_process_group()
 
 
