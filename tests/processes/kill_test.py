@@ -20,7 +20,7 @@ import time
 from job import Job
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-RUN_SHARE = 0.25  # of the time limit, that the ranks work; the rest is for the start, the verdict and a loaded machine
+RUN_SHARE = 0.15  # of the time limit, that the ranks work; the rest is for the start, the verdict and a loaded machine
 
 
 def failpoints():
