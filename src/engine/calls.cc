@@ -214,8 +214,10 @@ void Engine::throw_if_fenced() const {
 }
 
 void Engine::run_background() {
-  while (!fenced_.load(std::memory_order_acquire)) {
+  for (;;) {
+    // Before all that is looked at: whoever changes that changes the word afterwards.
     const std::uint32_t seen = background_word_.load(std::memory_order_seq_cst);
+    if (fenced_.load(std::memory_order_seq_cst)) return;
     Duration nap = std::chrono::hours(1);
     const auto relieved = [this] {
       return !unattended_work() || callers_.load(std::memory_order_seq_cst) > 0 ||
