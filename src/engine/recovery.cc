@@ -277,6 +277,8 @@ void Engine::restart_group(std::uint64_t committed, const std::vector<std::strin
       log_(LogLevel::error, "recovery", "tensor '{}' was ready everywhere but is not pending here", name);
       continue;
     }
+    // A root has another rank now; that it is a member is what REDO says.
+    if (const Status bound = bind(*work); !bound.ok()) log_(LogLevel::error, "recovery", "{}", bound.message());
     works.push_back(work);
     const std::uint64_t count = signature.count + work->signature.count;
     signature = work->signature;
@@ -350,7 +352,9 @@ void Engine::fence(const Status& cause) {
   if (!frozen_) [[maybe_unused]]
     const wire::Bytes unused = freeze();
   fence_cause_ = cause;
-  fenced_.store(true, std::memory_order_seq_cst);  // seq_cst: submissions check it after they filled the inbox
+  // seq_cst: who fills the inbox looks at this afterwards; so either the look at the inbox below sees a submission, or
+  // enqueue() sees this.
+  fenced_.store(true, std::memory_order_seq_cst);
   const Outcome nothing{view_.epoch, 0};
   if (execution(Channel::ordered).active) ordered_work_.finish(cause, nothing);
   for (const Channel channel : kChannels) execution(channel).active = false;

@@ -9,6 +9,7 @@
 
 #include "base/environment.h"
 #include "base/machine.h"
+#include "base/options_parser.h"
 #include "base/thread.h"
 #include "elastic/store/store_client.h"
 #include "engine/bootstrap.h"
@@ -43,6 +44,7 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options) {
 Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentSource* segments) {
   const auto level = parse_log_level(Environment::of_process());
   if (!level.ok()) return level.status();
+  HORA_TRY(check_options(options));
   std::unique_ptr<Session> session(new Session(options, level.value(), segments));
   try {
     HORA_TRY(with_launcher(session->join(), options));
