@@ -151,6 +151,7 @@ std::optional<Positions> Engine::positions_of(std::span<const std::byte> bytes) 
 }
 
 wire::Bytes Engine::freeze() {
+  if (fenced_.load(std::memory_order_acquire)) return {};  // nobody would ever give the token back
   if (!frozen_) {
     interrupted_.store(1, std::memory_order_seq_cst);
     wake_driver();

@@ -230,9 +230,14 @@ void Sentinel::on_readable(int fd) {
     if (peer.pidfd.get() == fd) return certain_death(member);
 }
 
+// An action can fail and fence this rank; what the machine wanted after it is then void.
 void Sentinel::execute_actions() {
-  for (auto actions = membership_.take_actions(); !actions.empty(); actions = membership_.take_actions())
-    for (const elastic::Action& action : actions) std::visit([this](const auto& one) { execute(one); }, action);
+  for (auto actions = membership_.take_actions(); !actions.empty(); actions = membership_.take_actions()) {
+    for (const elastic::Action& action : actions) {
+      if (stopping_.load(std::memory_order_acquire)) return;
+      std::visit([this](const auto& one) { execute(one); }, action);
+    }
+  }
 }
 
 void Sentinel::execute(const elastic::Freeze& action) {
