@@ -23,6 +23,8 @@ wire::Bytes with_subject(Subject subject, std::span<const std::byte> message) {
 
 namespace {
 
+constexpr Duration kLastWords = std::chrono::seconds(1);  // for those that do not read at the moment
+
 std::string describe(const View& view) {
   return fmt::format("epoch {} with {} member{}", view.epoch.value, view.size(), view.size() == 1 ? "" : "s");
 }
@@ -67,13 +69,14 @@ void Sentinel::run(shm::LivenessWatcher& watcher) {
   accept_inbox();
   watch_members(membership_.view());
   execute_actions();
-  while (!finished() && !stopping_.load(std::memory_order_acquire)) {
+  while (!ending()) {
     const auto deadline = membership_.next_deadline();
     mesh_.run_once(deadline, *this);
     accept_inbox();
     if (const TimePoint now = clock_.now(); deadline && now >= *deadline) membership_.on_deadline(now);
     execute_actions();
   }
+  if (fenced_) mesh_.drain(clock_.now() + kLastWords);  // others may rely on what was sent before the fence
   finished_.store(1, std::memory_order_release);  // release: whoever sees the end sees what led to it
   futex_wake_all(finished_);
 }
@@ -234,7 +237,7 @@ void Sentinel::on_readable(int fd) {
 void Sentinel::execute_actions() {
   for (auto actions = membership_.take_actions(); !actions.empty(); actions = membership_.take_actions()) {
     for (const elastic::Action& action : actions) {
-      if (stopping_.load(std::memory_order_acquire)) return;
+      if (ending()) return;
       std::visit([this](const auto& one) { execute(one); }, action);
     }
   }
@@ -297,7 +300,7 @@ void Sentinel::execute(const elastic::Fence& action) {
        "this rank stops: {}", action.cause.message());
   if (engine_ != nullptr) engine_->fence(action.cause);
   if (newcomer_ != nullptr) newcomer_->on_end(action.cause);
-  stopping_.store(true, std::memory_order_release);
+  fenced_ = true;
 }
 
 void Sentinel::execute(const elastic::Kill& action) {

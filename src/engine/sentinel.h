@@ -108,6 +108,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void on_stream(MemberId from, UniqueFd socket) override;
   void on_join_message(MemberId from, std::span<const std::byte> message);
 
+  [[nodiscard]] bool ending() const noexcept { return fenced_ || stopping_.load(std::memory_order_acquire); }
   template <typename Change>
   void post(Change&& change);
   void accept_inbox();
@@ -140,7 +141,8 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   shm::LivenessWatcher* watcher_ = nullptr;
   std::ptrdiff_t left_in_order_ = 0;  // members, in all views so far
   std::atomic<std::uint32_t> finished_{0};
-  std::atomic<bool> stopping_{false};
+  std::atomic<bool> stopping_{false};  // by stop()
+  bool fenced_ = false;
 
   Mutex mutex_;
   Inbox inbox_ GUARDED_BY(mutex_);
