@@ -92,6 +92,12 @@ std::optional<Verdict> decode_verdict(std::span<const std::byte> bytes) {
   return verdict;
 }
 
+bool has_heard(const Report& report, const negotiation::Reject& reject) {
+  return std::ranges::any_of(report.rejections, [&](const negotiation::Reject& heard) {
+    return heard.name == reject.name && heard.round == reject.round;
+  });
+}
+
 }  // namespace
 
 wire::Bytes Engine::decide(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& reports) {
@@ -121,6 +127,10 @@ wire::Bytes Engine::decide(const View& old, const View& next, const std::map<Mem
       if (channel == Channel::negotiated) verdict.group = report.group;
     }
   }
+  // What every survivor has heard is settled. It would only fill the record, view after view.
+  std::erase_if(verdict.rejections, [&](const negotiation::Reject& reject) {
+    return std::ranges::all_of(reports, [&](const auto& entry) { return has_heard(decoded[entry.first], reject); });
+  });
   return encode(verdict);
 }
 

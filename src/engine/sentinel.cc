@@ -77,7 +77,7 @@ void Sentinel::run(shm::LivenessWatcher& watcher) {
     execute_actions();
   }
   if (fenced_) mesh_.drain(clock_.now() + kLastWords);  // others may rely on what was sent before the fence
-  finished_.store(1, std::memory_order_release);  // release: whoever sees the end sees what led to it
+  finished_.store(1, std::memory_order_release);        // release: whoever sees the end sees what led to it
   futex_wake_all(finished_);
 }
 
@@ -248,8 +248,11 @@ void Sentinel::execute(const elastic::Freeze& action) {
 }
 
 void Sentinel::execute(const elastic::Persist& action) {
-  if (const Status status = own_.write_record(action.record); !status.ok())
-    log_(LogLevel::error, "sentinel", "cannot persist: {}", status.message());
+  // What follows relies on the record: nobody may hear of a promise that could not be written down.
+  if (const Status status = own_.write_record(action.record); !status.ok()) {
+    const std::string why = fmt::format("this rank cannot write down what it decides: {}", status.message());
+    return execute(elastic::Fence{Status(StatusCode::resource, why)});
+  }
   HORA_FAILPOINT("sentinel.record_persisted");
 }
 
