@@ -74,7 +74,7 @@ View decode_view(wire::Reader& in) {
     member.host = in.u64();
     member.address = in.string();
   }
-  view.decider = static_cast<Decider>(in.below(2));
+  view.decider = static_cast<Decider>(in.below(1));  // nobody here knows how to ask the store
   view.config.min_size = in.u32();
   view.config.silence_ms = in.u32();
   view.config.fusion_bytes = in.u64();
