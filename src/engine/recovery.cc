@@ -44,7 +44,7 @@ void encode(wire::Writer& out, const std::vector<negotiation::Reject>& rejection
   for (const negotiation::Reject& reject : rejections) {
     out.string(reject.name);
     out.u64(reject.round);
-    out.boolean(reject.code == StatusCode::timed_out);
+    out.u8(static_cast<std::uint8_t>(reject.code));
     out.string(reject.text);
   }
 }
@@ -54,7 +54,7 @@ std::vector<negotiation::Reject> decode_rejections(wire::Reader& in) {
   for (negotiation::Reject& reject : rejections) {
     reject.name = in.string();
     reject.round = in.u64();
-    reject.code = in.boolean() ? StatusCode::timed_out : StatusCode::mismatch;
+    reject.code = static_cast<StatusCode>(in.below(static_cast<std::uint8_t>(StatusCode::internal) + 1));
     reject.text = in.string();
   }
   return rejections;

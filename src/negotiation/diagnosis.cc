@@ -63,6 +63,13 @@ std::string describe_wait(std::string_view name, const Request& request, std::sp
                  kReasonBytesMax);
 }
 
+std::string describe_full(std::string_view name, std::uint32_t names_max) {
+  return fmt::format(
+      "tensor '{}': this view knows {} names and has no room for another one; use the same names in "
+      "each step",
+      shown(name), names_max);
+}
+
 std::string join_reports(std::span<const std::string> reports) {
   const auto shown = reports.first(std::min(reports.size(), kReportsShownMax));
   std::string text = fmt::format("{}", fmt::join(shown, "; "));
