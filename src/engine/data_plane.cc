@@ -15,6 +15,11 @@ void DataPlane::add(MemberId member, std::shared_ptr<const shm::Segment> segment
   sockets_[member] = std::move(sockets);
 }
 
+void DataPlane::forget(MemberId member) {
+  segments_.erase(member);
+  sockets_.erase(member);
+}
+
 std::vector<const shm::Segment*> DataPlane::segments_of(const View& view) const {
   std::vector<const shm::Segment*> segments;
   for (const Member& member : view.members)

@@ -155,7 +155,10 @@ void Sentinel::carry_out_admission(MemberId newcomer, Epoch epoch) {
 void Sentinel::certain_death(MemberId member) {
   const auto peer = peers_.find(member);
   std::optional<wire::Bytes> record;
-  if (peer != peers_.end() && peer->second.segment) record = peer->second.segment->read_record();
+  if (peer != peers_.end()) {
+    peer->second.gone = true;
+    if (peer->second.segment) record = peer->second.segment->read_record();
+  }
   membership_.on_certain_death(member, std::move(record), clock_.now());
 }
 
@@ -223,6 +226,7 @@ void Sentinel::welcome(MemberId newcomer) {
 
 void Sentinel::on_link_down(MemberId peer) {
   newcomers_.erase(peer);
+  if (const auto known = peers_.find(peer); known != peers_.end() && !known->second.pidfd) known->second.gone = true;
   if (newcomer_ != nullptr) newcomer_->on_link_down(peer);
   membership_.on_link_down(peer, clock_.now());
 }
@@ -287,6 +291,7 @@ void Sentinel::execute(const elastic::Install& action) {
   for (const auto& [id, member] : newcomers_) welcome(id);
   log_(LogLevel::info, "elastic", "entered {}", describe(action.next));
   watch_members(action.next);
+  forget_departed(action);
   // Who left in order did its part: the end of a job, where ranks leave one after the other, is no failure.
   left_in_order_ += std::count_if(action.departures.begin(), action.departures.end(),
                                   [](const elastic::Departure& departure) { return departure.left; });
@@ -319,6 +324,24 @@ void Sentinel::watch_members(const View& view) {
     if (const auto peer = peers_.find(member.id); peer != peers_.end() && peer->second.segment)
       segments.push_back(peer->second.segment);
   watcher_->set_peers(std::move(segments));
+}
+
+// Nobody reads any more what the departed have left: the install completed from it what it had to. A newcomer that
+// failed stays until a view without it comes after its death was known here: others may have admitted it until then.
+void Sentinel::forget_departed(const elastic::Install& installed) {
+  for (auto peer = peers_.begin(); peer != peers_.end();) {
+    const MemberId id = peer->first;
+    const LocalPeer& left = peer->second;
+    const bool departed =
+        std::ranges::find(installed.departures, id, &elastic::Departure::member) != installed.departures.end();
+    if (!departed && (!left.gone || installed.next.rank_of(id))) {
+      ++peer;
+      continue;
+    }
+    if (left.pidfd) mesh_.unwatch(left.pidfd.get());
+    host_.forget(id);
+    peer = peers_.erase(peer);
+  }
 }
 
 }  // namespace hora::engine

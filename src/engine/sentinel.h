@@ -46,6 +46,7 @@ class SubjectLink final : public Messenger {
 struct LocalPeer {
   UniqueFd pidfd;                               // empty where the peer runs in another pid namespace
   std::shared_ptr<const shm::Segment> segment;  // shared with the liveness watcher, which may still sleep on it
+  bool gone = false;                            // known dead; on another host, where no pidfd tells, its link is lost
 };
 
 // What the sentinel asks of the session, on its own thread.
@@ -57,6 +58,8 @@ class SentinelHost {
   // `view` is about to be installed, and the engine is frozen: the data plane takes over what belongs to its newcomers.
   // `somebody_died`: not all who are not in it any more have left in order.
   virtual Status prepare(const View& view, bool somebody_died) = 0;
+  // `member` is not in the view that was installed now, and will be in no later one: what came with its link can go.
+  virtual void forget(MemberId member) = 0;
   // This newcomer has become a member: the engine from now on, with `done` operations behind it.
   virtual Result<Engine*> enter(const View& view, const Positions& done) = 0;
 };
@@ -124,6 +127,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void execute(const elastic::Fence& action);
   void execute(const elastic::Kill& action);
   void watch_members(const View& view);
+  void forget_departed(const elastic::Install& installed);
 
   const MemberId self_;
   Engine* engine_;      // null: a newcomer that has not entered

@@ -89,6 +89,7 @@ class Session final : private SentinelHost {
 
   Result<LocalPeer> meet(control::PeerLink link) override;
   Status prepare(const View& view, bool somebody_died) override;
+  void forget(MemberId member) override { data_plane_->forget(member); }
   Result<Engine*> enter(const View& view, const Positions& done) override;
 
   Options options_;

@@ -316,6 +316,7 @@ void Mesh::take_down(Link& link, const Status& why, LoopHandler& handler) {
     ::shutdown(link.socket.get(), SHUT_RDWR);
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link.socket.get(), nullptr);
     link.socket.reset();
+    link.writer = FrameWriter();
   }
   link.down = true;
   link.reader = FrameReader();

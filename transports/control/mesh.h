@@ -144,7 +144,7 @@ class Mesh : public Messenger {
   std::set<int> watched_;
 
   Mutex links_mutex_;
-  std::vector<std::unique_ptr<Link>> links_ GUARDED_BY(links_mutex_);  // links are added, never removed
+  std::vector<std::unique_ptr<Link>> links_ GUARDED_BY(links_mutex_);  // never removed, so that no id comes again
   bool receives_ GUARDED_BY(links_mutex_) = false;                     // newcomers are accepted, or soon will be
   std::optional<Welcome> asked_ GUARDED_BY(links_mutex_);              // by the first dial(): open the reception
 };
