@@ -35,33 +35,22 @@ Status SubjectLink::send(MemberId to, std::span<const std::byte> message) {
   return mesh_.send(to, with_subject(subject_, message));
 }
 
-Sentinel::Sentinel(elastic::MembershipOptions options, MemberId self, const View& founding, Engine& engine,
-                   std::map<MemberId, LocalPeer> peers, Donor& donor, SentinelHost& host, control::Mesh& mesh,
-                   shm::Segment& own, const Clock& clock, const Log& log)
-    : self_(self),
-      engine_(&engine),
-      newcomer_(nullptr),
-      donor_(donor),
-      host_(host),
-      mesh_(mesh),
-      own_(own),
-      clock_(clock),
-      log_(log),
+Sentinel::Sentinel(elastic::Membership membership, Role role, std::map<MemberId, LocalPeer> peers,
+                   const Surroundings& surroundings)
+    : role_(std::move(role)),
+      donor_(surroundings.donor),
+      host_(surroundings.host),
+      mesh_(surroundings.mesh),
+      own_(surroundings.own),
+      clock_(surroundings.clock),
+      log_(surroundings.log),
       peers_(std::move(peers)),
-      membership_(std::move(options), self, founding, self.value, clock.now()) {}
+      membership_(std::move(membership)) {}
 
-Sentinel::Sentinel(elastic::MembershipOptions options, const Member& self, Newcomer& newcomer, Donor& donor,
-                   SentinelHost& host, control::Mesh& mesh, shm::Segment& own, const Clock& clock, const Log& log)
-    : self_(self.id),
-      engine_(nullptr),
-      newcomer_(&newcomer),
-      donor_(donor),
-      host_(host),
-      mesh_(mesh),
-      own_(own),
-      clock_(clock),
-      log_(log),
-      membership_(elastic::Membership::outsider(std::move(options), self, self.id.value, clock.now())) {}
+Engine* Sentinel::engine() noexcept {
+  Engine** const engine = std::get_if<Engine*>(&role_);
+  return engine != nullptr ? *engine : nullptr;
+}
 
 void Sentinel::run(shm::LivenessWatcher& watcher) {
   watcher_ = &watcher;
@@ -167,20 +156,25 @@ void Sentinel::on_message(MemberId from, std::span<const std::byte> message) {
   const auto body = message.subspan(1);
   switch (static_cast<Subject>(message[0])) {
     case Subject::membership: return membership_.on_message(from, body, clock_.now());
-    case Subject::negotiation:
-      if (engine_ != nullptr) return engine_->on_negotiation_message(from, body);
-      // Members may be in the view that takes this newcomer in before it is.
-      return early_.emplace_back(from, wire::Bytes(message.begin(), message.end())), void();
-    case Subject::flush:
-      if (engine_ != nullptr) return engine_->on_flush_message(from, body);
-      return early_.emplace_back(from, wire::Bytes(message.begin(), message.end())), void();
     case Subject::joining: return on_join_message(from, body);
-    case Subject::device:
-      if (engine_ != nullptr) engine_->on_device_message(from, body);
-      return;
+    case Subject::negotiation:
+    case Subject::flush:
+    case Subject::device: return on_engine_message(from, message);
   }
   log_(LogLevel::warn, "sentinel", "member {:x} sent a message of unknown subject {}", from.value,
        std::to_integer<int>(message[0]));
+}
+
+void Sentinel::on_engine_message(MemberId from, std::span<const std::byte> message) {
+  const auto subject = static_cast<Subject>(message[0]);
+  const auto body = message.subspan(1);
+  if (Engine* const engine = this->engine()) {
+    if (subject == Subject::negotiation) return engine->on_negotiation_message(from, body);
+    if (subject == Subject::flush) return engine->on_flush_message(from, body);
+    return engine->on_device_message(from, body);
+  }
+  // Members may be in the view that takes this newcomer in before it is. Its device is nobody's business until then.
+  if (subject != Subject::device) joining()->early.emplace_back(from, wire::Bytes(message.begin(), message.end()));
 }
 
 void Sentinel::on_link(control::PeerLink link) {
@@ -189,7 +183,7 @@ void Sentinel::on_link(control::PeerLink link) {
   if (!peer.ok()) return log_(LogLevel::warn, "join", "cannot meet member {:x}: {}", id.value, peer.status().message());
   watch_process(id, peer.value());
   peers_[id] = std::move(peer).value();
-  if (newcomer_ != nullptr) newcomer_->on_linked(id);
+  if (joining() != nullptr) joining()->newcomer.on_linked(id);
 }
 
 void Sentinel::watch_process(MemberId id, const LocalPeer& peer) {
@@ -206,7 +200,7 @@ void Sentinel::on_join_message(MemberId from, std::span<const std::byte> bytes) 
   const auto message = decode_join_message(bytes);
   if (!message) return log_(LogLevel::warn, "join", "member {:x} sent a malformed message", from.value);
   if (const auto* welcome = std::get_if<Welcome>(&*message)) {
-    if (newcomer_ != nullptr) newcomer_->on_welcome(from, welcome->view);
+    if (joining() != nullptr) joining()->newcomer.on_welcome(from, welcome->view);
     return;
   }
   const Member& newcomer = std::get<Introduction>(*message).self;
@@ -217,7 +211,7 @@ void Sentinel::on_join_message(MemberId from, std::span<const std::byte> bytes) 
 
 void Sentinel::welcome(MemberId newcomer) {
   // One newcomer tells another what it was told.
-  const View view = engine_ != nullptr ? membership_.view() : newcomer_->view();
+  const View view = joining() != nullptr ? joining()->newcomer.view() : membership_.view();
   if (view.epoch.value == 0) return;
   const wire::Bytes message = encode_join_message(Welcome{view});
   if (const Status status = mesh_.send(newcomer, with_subject(Subject::joining, message)); !status.ok())
@@ -227,7 +221,7 @@ void Sentinel::welcome(MemberId newcomer) {
 void Sentinel::on_link_down(MemberId peer) {
   newcomers_.erase(peer);
   if (const auto known = peers_.find(peer); known != peers_.end() && !known->second.pidfd) known->second.gone = true;
-  if (newcomer_ != nullptr) newcomer_->on_link_down(peer);
+  if (joining() != nullptr) joining()->newcomer.on_link_down(peer);
   membership_.on_link_down(peer, clock_.now());
 }
 
@@ -248,7 +242,7 @@ void Sentinel::execute_actions() {
 }
 
 void Sentinel::execute(const elastic::Freeze& action) {
-  membership_.on_report(action.epoch, engine_->freeze(), clock_.now());
+  membership_.on_report(action.epoch, engine()->freeze(), clock_.now());
 }
 
 void Sentinel::execute(const elastic::Persist& action) {
@@ -270,22 +264,8 @@ void Sentinel::execute(const elastic::Install& action) {
   for (const elastic::Departure& departure : action.departures)
     log_(departure.left ? LogLevel::info : LogLevel::warn, "elastic", "member {:x} is gone: {}", departure.member.value,
          departure.cause);
-  if (engine_ == nullptr) {
-    const auto done = Engine::positions_of(action.verdict);
-    if (!done) return execute(elastic::Fence{Status(StatusCode::internal, "the verdict is malformed")});
-    const auto engine = host_.enter(action.next, *done);
-    if (!engine.ok()) return execute(elastic::Fence{engine.status()});
-    engine_ = engine.value();
-    for (const auto& [from, message] : std::exchange(early_, {})) on_message(from, message);
-    newcomer_->on_entered(action.next.epoch);
-  } else {
-    [[maybe_unused]] const wire::Bytes report = engine_->freeze();
-    const bool somebody_died = !std::ranges::all_of(action.departures, &elastic::Departure::left);
-    Status status = host_.prepare(action.next, somebody_died);
-    donor_.on_install(action.next);
-    if (status.ok()) status = engine_->install(action.next, action.verdict);
-    if (!status.ok()) return execute(elastic::Fence{status});
-  }
+  if (const Status status = joining() != nullptr ? enter(action) : install(action); !status.ok())
+    return execute(elastic::Fence{status});
   HORA_FAILPOINT("sentinel.view_installed");
   for (const Member& member : action.next.members) newcomers_.erase(member.id);
   for (const auto& [id, member] : newcomers_) welcome(id);
@@ -303,11 +283,34 @@ void Sentinel::execute(const elastic::Install& action) {
   }
 }
 
+// The one place where the role changes.
+Status Sentinel::enter(const elastic::Install& action) {
+  const auto done = Engine::positions_of(action.verdict);
+  if (!done) return {StatusCode::internal, "the verdict is malformed"};
+  const auto engine = host_.enter(action.next, *done);
+  if (!engine.ok()) return engine.status();
+  const Joining before = std::move(std::get<Joining>(role_));
+  role_ = engine.value();
+  for (const auto& [from, message] : before.early) on_engine_message(from, message);
+  before.newcomer.on_entered(action.next.epoch);
+  return {};
+}
+
+Status Sentinel::install(const elastic::Install& action) {
+  [[maybe_unused]] const wire::Bytes report = engine()->freeze();
+  const bool somebody_died = !std::ranges::all_of(action.departures, &elastic::Departure::left);
+  const Status prepared = host_.prepare(action.next, somebody_died);
+  donor_.on_install(action.next);
+  return prepared.ok() ? engine()->install(action.next, action.verdict) : prepared;
+}
+
 void Sentinel::execute(const elastic::Fence& action) {
   log_(action.cause.code() == StatusCode::shut_down ? LogLevel::debug : LogLevel::error, "elastic",
        "this rank stops: {}", action.cause.message());
-  if (engine_ != nullptr) engine_->fence(action.cause);
-  if (newcomer_ != nullptr) newcomer_->on_end(action.cause);
+  if (Engine* const engine = this->engine())
+    engine->fence(action.cause);
+  else
+    joining()->newcomer.on_end(action.cause);
   fenced_ = true;
 }
 
