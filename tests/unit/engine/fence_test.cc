@@ -42,9 +42,9 @@ TEST_CASE("too_few_members_end_every_call_however_their_deaths_fall") {
         [&](engine::Session& session, int rank) {
           engine::Engine& engine = session.engine();
           std::vector<float> data(1000, 1.0F);
-          engine.run_ordered(sum_of(data.size()), in_place(data));
-          if (rank >= kStay) return job.drop(rank);
           try {
+            engine.run_ordered(sum_of(data.size()), in_place(data));
+            if (rank >= kStay) return job.drop(rank);
             for (;;) engine.run_ordered(sum_of(data.size()), in_place(data));
           } catch (const Error&) {
             ++ended;
