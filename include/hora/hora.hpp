@@ -206,8 +206,10 @@ class HORA_EXPORT Communicator {
 
   // Negotiated front --------------------------------------------------------------------------------------------------
   // A name stands for the same tensor on every rank; it can be in flight once at a time (a second submission fails with
-  // invalid_argument). Submitting never waits for other ranks. A disagreement about a name (shape, dtype, operation,
-  // root) fails it with `mismatch` on every rank, naming who said what; other names go on.
+  // invalid_argument). Names are kept as long as the view: use the same ones in each step, not a new one ("loss_17")
+  // every time. A view has room for 2^20, then what has another name fails with `resource`. Submitting never waits for
+  // other ranks. A disagreement about a name (shape, dtype, operation, root) fails it with `mismatch` on every rank,
+  // naming who said what; other names go on.
 
   Handle allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op = ReduceOp::sum);
   Handle broadcast_async(std::string_view name, const Tensor& tensor, int root);

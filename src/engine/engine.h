@@ -112,7 +112,7 @@ class Engine final : public Front, public HostPlane {
   void on_negotiation_message(MemberId from, std::span<const std::byte> message);
   void on_flush_message(MemberId from, std::span<const std::byte> message);
   void on_device_message(MemberId from, std::span<const std::byte> message);
-  // Takes the token for good, until install() or fence(). What the report says is final until then.
+  // Takes the token for good, until install() or fence(). What the report says is final until then. Empty once fenced.
   [[nodiscard]] wire::Bytes freeze();
   // Enters `next` as `verdict` (of decide()) says, and lets drivers go on. Freezes first where that was not done.
   Status install(const View& next, std::span<const std::byte> verdict);

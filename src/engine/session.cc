@@ -131,9 +131,8 @@ Status Session::found(const Member& self) {
   }
   HORA_TRY(start_engine(view, {}));
   front_ = engine_.get();
-  SentinelHost& host = *this;
-  sentinel_ = std::make_unique<Sentinel>(membership_options(), id_, view, *engine_, std::move(peers), *donor_, host,
-                                         *mesh_, *own_segment_, clock_, log_);
+  sentinel_ = std::make_unique<Sentinel>(elastic::Membership(membership_options(), id_, view, id_.value, clock_.now()),
+                                         engine_.get(), std::move(peers), surroundings());
   engine_->connect(*sentinel_);
   return start_sentinel(view.config);
 }
@@ -145,9 +144,9 @@ Status Session::follow(const Member& self) {
   const auto sink = [this](control::PeerLink link) { sentinel_->add_link(std::move(link)); };
   newcomer_ = std::make_unique<Newcomer>(self, own_segment_->fd(), *mesh_, sink,
                                          std::chrono::milliseconds(options_.start_timeout_ms), clock_, log_);
-  SentinelHost& host = *this;
-  sentinel_ = std::make_unique<Sentinel>(membership_options(), self, *newcomer_, *donor_, host, *mesh_, *own_segment_,
-                                         clock_, log_);
+  sentinel_ =
+      std::make_unique<Sentinel>(elastic::Membership::outsider(membership_options(), self, id_.value, clock_.now()),
+                                 Joining{*newcomer_}, std::map<MemberId, LocalPeer>(), surroundings());
   HORA_TRY(start_sentinel(job->config));
   HORA_TRY(newcomer_->find(job.value()));
   observer_ = std::make_unique<Observer>(*newcomer_, state_, log_);
@@ -192,6 +191,10 @@ Result<LocalPeer> Session::meet(control::PeerLink link) {
 Status Session::prepare(const View& view, bool somebody_died) {
   if (somebody_died && mpi_) mpi_->abandon();
   return data_plane_->prepare(view);
+}
+
+Surroundings Session::surroundings() {
+  return {*donor_, *this, *mesh_, *own_segment_, clock_, log_};
 }
 
 elastic::MembershipOptions Session::membership_options() const {
