@@ -298,6 +298,23 @@ def a_distributed_optimizer_is_the_optimizer():
 
 
 @check
+def what_is_loaded_into_an_optimizer_reaches_who_shares_it():
+    for load_into in ("the distributed one", "the one that it was made of"):
+        model, batches = model_and_data(5)
+        inner = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.StepLR(inner, step_size=1, gamma=0.5)
+        optimizer = distributed(inner, model)
+        steps = []
+        optimizer.register_step_post_hook(lambda *_: steps.append(1))
+        hvd.broadcast_optimizer_state(optimizer if load_into == "the distributed one" else inner, root_rank=1)
+        model(batches[0]).sum().backward()
+        optimizer.step()
+        schedule.step()
+        expect((optimizer.param_groups[0]["lr"], len(steps)) == (0.25, 1), (load_into, optimizer, steps))
+        expect(inner.state is optimizer.state and len(inner.state) == 4)
+
+
+@check
 def ranks_may_use_different_parts_of_a_model():
     torch.manual_seed(1)
     parts = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(2))

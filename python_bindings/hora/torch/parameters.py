@@ -9,6 +9,7 @@ import torch
 from hora.torch import world
 from hora.torch.collectives import allgather, broadcast_, broadcast_async_
 from hora.torch.operations import synchronize
+from hora.torch.optimizer import loading_in_place
 
 
 def broadcast_parameters(params, root_rank):
@@ -60,7 +61,8 @@ def broadcast_optimizer_state(optimizer, root_rank):
     for handle in handles:
         synchronize(handle)
     if not is_root:
-        optimizer.load_state_dict(state)
+        with loading_in_place(optimizer):
+            optimizer.load_state_dict(state)
 
 
 def register_state(name, value):
