@@ -10,6 +10,7 @@ import torch.distributed as gloo
 
 import hora.torch as hvd
 from checks import check, expect, raised, run_all
+from hora.torch import world
 
 OPERATIONS = {hvd.Sum: gloo.ReduceOp.SUM, hvd.Min: gloo.ReduceOp.MIN, hvd.Max: gloo.ReduceOp.MAX,
               hvd.Product: gloo.ReduceOp.PRODUCT}
@@ -172,6 +173,20 @@ def names_let_ranks_submit_in_any_order():
     handles = {i: hvd.allreduce_async(tensors[i], op=hvd.Sum, name=f"tensor {i}") for i in order}
     for i in range(20):
         expect(close(hvd.synchronize(handles[i]), by_gloo(tensors[i], hvd.Sum)))
+
+
+@check
+def unnamed_operations_are_matched_by_submission_alone():
+    first = hvd.allreduce_async(own((3,)), op=hvd.Sum)
+    if hvd.rank() == 0:  # has seen an end earlier than the others
+        hvd.synchronize(first)
+    second = hvd.allreduce_async(own((3,), seed=1), op=hvd.Sum)
+    expect(close(hvd.synchronize(second), by_gloo(own((3,), seed=1), hvd.Sum)))
+    expect(close(hvd.synchronize(first), by_gloo(own((3,)), hvd.Sum)))
+    kept, world.UNNAMED = world.UNNAMED, 8
+    for _ in range(20):  # the names recur
+        expect(hvd.allreduce(torch.ones(1), op=hvd.Sum).item() == hvd.size())
+    world.UNNAMED = kept
 
 
 @check

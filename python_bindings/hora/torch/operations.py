@@ -17,11 +17,7 @@ class Operation(abc.ABC):
     """What an asynchronous call returns, for poll() and synchronize()."""
 
     def __init__(self, kind, name):
-        self._kind, self._index = kind, None
-        if name is None:
-            self._index = world.take_index(kind)
-            name = f"noname.{self._index}"
-        self.name = f"{kind}.{name}"
+        self.name = f"{kind}.{f'noname.{world.take_index(kind)}' if name is None else name}"
         self._handle = None  # of what is under way
         self._result = None
 
@@ -36,9 +32,6 @@ class Operation(abc.ABC):
         while self._result is None:
             _await_end(self._handle)
             self._advance()
-        if self._index is not None:
-            world.give_index_back(self._kind, self._index)
-            self._index = None
         return self._result
 
     def _advance(self):
