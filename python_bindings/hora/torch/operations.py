@@ -20,6 +20,7 @@ class Operation(abc.ABC):
         self.name = f"{kind}.{f'noname.{world.take_index(kind)}' if name is None else name}"
         self._handle = None  # of what is under way
         self._result = None
+        self.contributors = None  # 0: of a newcomer, before its first step(), which gets back what it gave
 
     @abc.abstractmethod
     def _conclude(self, outcome):
@@ -36,7 +37,9 @@ class Operation(abc.ABC):
 
     def _advance(self):
         """Of what is under way and has ended. True when there is a result."""
-        self._result = self._conclude(self._handle.wait())
+        outcome = self._handle.wait()
+        self.contributors = outcome.contributors
+        self._result = self._conclude(outcome)
         return self._result is not None
 
 
@@ -64,14 +67,16 @@ class Reduction(Operation):
         source = tensor.detach()
         if prescale != 1:
             source = _scaled(source, prescale)
-        source = source.contiguous()
+        self._source = source.contiguous()
         # Memory that is not contiguous is reduced elsewhere, and copied.
         self._target = output.detach() if output.is_contiguous() else torch.empty(output.shape, dtype=output.dtype)
         op = Sum if self._floors else op
-        self._handle = world.communicator().allreduce_async(self.name, source, self._target, op)
+        self._handle = world.communicator().allreduce_async(self.name, self._source, self._target, op)
 
     def _conclude(self, outcome):
-        if self._floors:
+        if outcome.contributors == 0:
+            self._target.copy_(self._source)
+        elif self._floors:
             self._target.div_(outcome.contributors, rounding_mode="floor")
         if self._postscale != 1:
             self._target.copy_(_scaled(self._target, self._postscale))
@@ -137,17 +142,18 @@ class Gathering(Operation):
 
     def _advance(self):
         try:
-            outcome = self._handle.wait()
+            return super()._advance()
         except PeerFailedError:
             self._ask_for_rows()
             return False
         except HoraError:
             self._finish()
             raise
-        self._result = self._conclude(outcome)
-        return self._result is not None
 
     def _conclude(self, outcome):
+        if outcome.contributors == 0:
+            self._finish()
+            return torch.cat([self._tensor] * len(self._rows))
         if self._gathered is None and world.size() != len(self._rows):
             return self._ask_for_rows()  # a rank has died; who asks for the data nevertheless is told so
         if self._gathered is None:

@@ -28,7 +28,10 @@ def broadcast_object(obj, root_rank=0, name=None):
     if world.rank() == root_rank:
         content = torch.frombuffer(bytearray(pickle.dumps(obj)), dtype=torch.uint8)
     size = torch.tensor([content.numel()])
-    broadcast_(size, root_rank, f"{name}.size")
+    telling = broadcast_async_(size, root_rank, f"{name}.size")
+    synchronize(telling)
+    if telling.contributors == 0:
+        return obj
     if world.rank() != root_rank:
         content = torch.empty(int(size), dtype=torch.uint8)
     broadcast_(content, root_rank, f"{name}.content")
@@ -55,6 +58,8 @@ def broadcast_optimizer_state(optimizer, root_rank):
     is_root = world.rank() == root_rank
     tensors, skeleton = _take_apart(state) if is_root else ([], b"")
     skeleton = broadcast_object(skeleton, root_rank, "optimizer")
+    if not skeleton:
+        return  # of a newcomer, before its first step()
     if not is_root:
         tensors, state = _put_together(skeleton)
     handles = [broadcast_async_(tensor, root_rank, f"optimizer.{i}") for i, tensor in enumerate(tensors)]
