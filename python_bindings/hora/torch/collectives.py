@@ -143,10 +143,10 @@ class _Broadcast(torch.autograd.Function):
 class _Allgather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor, name):
-        ctx.shape = tensor.shape
-        rows = allgather(torch.tensor([tensor.shape[0] if tensor.dim() else 1]))
-        ctx.first = int(rows[:world.rank()].sum())
-        return allgather(tensor.detach(), name)
+        gathering = allgather_async(tensor, name)
+        result = synchronize(gathering)
+        ctx.shape, ctx.first = tensor.shape, gathering.first
+        return result
 
     @staticmethod
     def backward(ctx, gradient):

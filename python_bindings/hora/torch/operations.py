@@ -110,7 +110,8 @@ class Gathering(Operation):
     """The tensors of all ranks, one after the other along their first dimension, which may differ between ranks.
 
     In two parts: how many rows each rank has, then the rows, of as many for each rank as the largest has. When a rank
-    dies in between, all begin again with those that are left.
+    dies in between, all begin again with those that are left. With the result, `rows` tells what each rank has given to
+    it, and `first` where those of this rank begin.
     """
 
     unfinished: list["Gathering"] = []
@@ -119,7 +120,7 @@ class Gathering(Operation):
         super().__init__("allgather", name)
         tensor = tensor.detach()
         self._tensor = tensor.reshape(1) if tensor.dim() == 0 else tensor.contiguous()
-        self._rows = self._gathered = None
+        self._gathered = None
         Gathering.unfinished.append(self)
         self._ask_for_rows()
 
@@ -128,16 +129,16 @@ class Gathering(Operation):
 
     def _ask_for_rows(self):
         self._gathered = None
-        self._rows = torch.empty(world.size(), dtype=torch.int64)
+        self._told = torch.empty(world.size(), dtype=torch.int64)
         own = torch.tensor([self._tensor.shape[0]], dtype=torch.int64)
-        self._handle = world.communicator().allgather_async(f"{self.name}.rows", own, self._rows)
+        self._handle = world.communicator().allgather_async(f"{self.name}.rows", own, self._told)
 
     def _ask_for_data(self):
-        most = int(self._rows.max())
+        most = max(self.rows)
         own, shape = self._tensor, self._tensor.shape[1:]
         if own.shape[0] < most:
             own = torch.cat([own, own.new_zeros((most - own.shape[0], *shape))])
-        self._gathered = own.new_empty((len(self._rows), most, *shape))
+        self._gathered = own.new_empty((len(self.rows), most, *shape))
         self._handle = world.communicator().allgather_async(self.name, own, self._gathered)
 
     def _advance(self):
@@ -151,17 +152,24 @@ class Gathering(Operation):
             raise
 
     def _conclude(self, outcome):
+        if self._gathered is None:
+            return self._conclude_rows(outcome)
+        self._finish()
+        if min(self.rows) == max(self.rows):
+            return self._gathered.flatten(0, 1)
+        return torch.cat([part[:rows] for part, rows in zip(self._gathered, self.rows)])
+
+    def _conclude_rows(self, outcome):
+        if outcome.contributors == 0:
+            self._told.fill_(self._tensor.shape[0])
+        elif world.size() != len(self._told):
+            return self._ask_for_rows()  # a rank has died; who asks for the data nevertheless is told so
+        self.rows = self._told.tolist()
+        self.first = sum(self.rows[:world.rank()])
         if outcome.contributors == 0:
             self._finish()
-            return torch.cat([self._tensor] * len(self._rows))
-        if self._gathered is None and world.size() != len(self._rows):
-            return self._ask_for_rows()  # a rank has died; who asks for the data nevertheless is told so
-        if self._gathered is None:
-            return self._ask_for_data()
-        self._finish()
-        if bool((self._rows == self._rows[0]).all()):
-            return self._gathered.flatten(0, 1)
-        return torch.cat([part[:rows] for part, rows in zip(self._gathered, self._rows.tolist())])
+            return torch.cat([self._tensor] * len(self.rows))
+        return self._ask_for_data()
 
     def _finish(self):
         if self in Gathering.unfinished:

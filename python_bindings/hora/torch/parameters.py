@@ -7,7 +7,7 @@ import pickle
 import torch
 
 from hora.torch import world
-from hora.torch.collectives import allgather, broadcast_, broadcast_async_
+from hora.torch.collectives import allgather_async, broadcast_, broadcast_async_
 from hora.torch.operations import synchronize
 from hora.torch.optimizer import loading_in_place
 
@@ -41,9 +41,8 @@ def broadcast_object(obj, root_rank=0, name=None):
 def allgather_object(obj, name=None):
     """The objects of all ranks, as a list, on every rank."""
     content = torch.frombuffer(bytearray(pickle.dumps(obj)), dtype=torch.uint8)
-    sizes = allgather(torch.tensor([content.numel()]), name and f"{name}.size")
-    contents = allgather(content, name and f"{name}.content")
-    return [_loads(part) for part in contents.split(sizes.tolist())]
+    gathering = allgather_async(content, name)
+    return [_loads(part) for part in synchronize(gathering).split(gathering.rows)]
 
 
 def _loads(content):
