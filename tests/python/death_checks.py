@@ -10,7 +10,7 @@ import torch
 import hora
 import hora.torch as hvd
 from checks import check, expect, raised, run_all
-from hora.torch import operations
+from hora.torch import operations, parameters
 
 
 class Process:
@@ -53,6 +53,18 @@ def a_gathering_begins_again_without_the_dead():
 def an_average_is_over_those_that_are_left():
     expect(hvd.allreduce(torch.tensor([1.0 + hvd.rank()])).item() == 2)
     expect((hvd.size(), hvd.local_size(), hvd.local_rank()) == (3, 5, Process.founding))
+
+
+@check
+def a_root_is_who_it_was_when_ranks_are_counted_anew():
+    """Rank 0 dies when the size of the object has been told; the root has its rank then."""
+    if Process.founding == 0:
+        parameters.broadcast_ = lambda *_: die()
+    told = hvd.broadcast_object({"rank": hvd.rank()}, root_rank=1)
+    expect(told == {"rank": 1} and hvd.size() == 2, told)
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.5 + hvd.rank())
+    hvd.broadcast_optimizer_state(optimizer, root_rank=1)
+    expect(optimizer.param_groups[0]["lr"] == 1.5)
 
 
 def main():

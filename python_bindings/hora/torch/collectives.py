@@ -131,13 +131,13 @@ class _Allreduce(torch.autograd.Function):
 class _Broadcast(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor, root_rank, name):
-        ctx.root_rank = root_rank
+        ctx.is_root = world.rank() == root_rank
         return broadcast(tensor.detach(), root_rank, name)
 
     @staticmethod
     def backward(ctx, gradient):
         total = allreduce(gradient, op=Sum)
-        return (total if world.rank() == ctx.root_rank else torch.zeros_like(total)), None, None
+        return (total if ctx.is_root else torch.zeros_like(total)), None, None
 
 
 class _Allgather(torch.autograd.Function):

@@ -15,27 +15,38 @@ from hora.torch.optimizer import loading_in_place
 def broadcast_parameters(params, root_rank):
     """Of rank `root_rank`, to all. `params`: a state_dict(), or pairs of a name and a tensor (named_parameters())."""
     items = params.items() if isinstance(params, dict) else params
-    handles = [broadcast_async_(tensor.detach(), root_rank, f"parameters.{name}") for name, tensor in items
-               if isinstance(tensor, torch.Tensor)]
+    _broadcast_all({name: tensor.detach() for name, tensor in items if isinstance(tensor, torch.Tensor)}, "parameters",
+                   world.member_at(root_rank))
+
+
+def _broadcast_all(tensors, kind, root):
+    handles = [broadcast_async_(tensor, world.rank_of(root), f"{kind}.{name}") for name, tensor in tensors.items()]
     for handle in handles:
         synchronize(handle)
 
 
 def broadcast_object(obj, root_rank=0, name=None):
     """The object of rank `root_rank`, on every rank; it must be picklable."""
-    name = name or "object"
+    return _broadcast_object(obj, world.member_at(root_rank), _is(root_rank), name or "object")
+
+
+def _is(root_rank):
+    return world.rank() == root_rank and not world.observing()  # a newcomer has the rank of the one that it follows
+
+
+def _broadcast_object(obj, root, is_root, name):
     content = torch.empty(0, dtype=torch.uint8)
-    if world.rank() == root_rank:
+    if is_root:
         content = torch.frombuffer(bytearray(pickle.dumps(obj)), dtype=torch.uint8)
     size = torch.tensor([content.numel()])
-    telling = broadcast_async_(size, root_rank, f"{name}.size")
+    telling = broadcast_async_(size, world.rank_of(root), f"{name}.size")
     synchronize(telling)
     if telling.contributors == 0:
         return obj
-    if world.rank() != root_rank:
+    if not is_root:
         content = torch.empty(int(size), dtype=torch.uint8)
-    broadcast_(content, root_rank, f"{name}.content")
-    return obj if world.rank() == root_rank else _loads(content)
+    broadcast_(content, world.rank_of(root), f"{name}.content")
+    return obj if is_root else _loads(content)
 
 
 def allgather_object(obj, name=None):
@@ -53,17 +64,15 @@ def broadcast_optimizer_state(optimizer, root_rank):
     """Of rank `root_rank`, to all: the state of each parameter, learning rates and the like."""
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("broadcast_optimizer_state: LBFGS keeps no state for each parameter; broadcast a checkpoint")
+    root, is_root = world.member_at(root_rank), _is(root_rank)
     state = optimizer.state_dict()
-    is_root = world.rank() == root_rank
     tensors, skeleton = _take_apart(state) if is_root else ([], b"")
-    skeleton = broadcast_object(skeleton, root_rank, "optimizer")
+    skeleton = _broadcast_object(skeleton, root, is_root, "optimizer")
     if not skeleton:
         return  # of a newcomer, before its first step()
     if not is_root:
         tensors, state = _put_together(skeleton)
-    handles = [broadcast_async_(tensor, root_rank, f"optimizer.{i}") for i, tensor in enumerate(tensors)]
-    for handle in handles:
-        synchronize(handle)
+    _broadcast_all(dict(enumerate(tensors)), "optimizer", root)
     if not is_root:
         with loading_in_place(optimizer):
             optimizer.load_state_dict(state)

@@ -65,6 +65,21 @@ def size() -> int:
     return communicator().size
 
 
+def member_at(root_rank: int) -> int:
+    """Who has that rank now. Ranks change when one dies, between two parts of one call as well."""
+    members = communicator().view.members
+    if not 0 <= root_rank < len(members):
+        raise hora.InvalidArgumentError(f"root {root_rank} is not a rank of {len(members)}")
+    return members[root_rank]
+
+
+def rank_of(member: int) -> int:
+    members = communicator().view.members
+    if member not in members:
+        raise hora.PeerFailedError(f"the root, member {member:x}, has died")
+    return members.index(member)
+
+
 def local_rank() -> int:
     """Among the ranks that were started on this host, for the choice of a device: it does not change."""
     return communicator().local_rank
