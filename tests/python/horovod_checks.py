@@ -4,6 +4,7 @@ import os
 import random
 import sys
 import tempfile
+import threading
 
 import torch
 import torch.distributed as gloo
@@ -164,6 +165,25 @@ def gatherings_meet_in_any_order():
     if late is None:
         # Rank 0 waits for this before any gathering, and must keep those going.
         hvd.allreduce(torch.ones(1), op=hvd.Sum, name="late")
+
+
+@check
+def gatherings_of_a_thread_meet_those_who_keep_them_going():
+    total = 60
+    mine = [own((hvd.rank() + i % 3, 2), seed=i) for i in range(total)]
+    expected = [torch.cat(gathered_by_gloo(tensor)) for tensor in mine]
+    given = []
+
+    def gather():
+        for tensor in mine:
+            given.append(hvd.allgather(tensor, name="of a thread"))
+
+    thread = threading.Thread(target=gather)
+    thread.start()
+    for i in range(3 * total):
+        expect(hvd.allreduce(torch.ones(1), op=hvd.Sum, name="meanwhile").item() == hvd.size())
+    thread.join(60)
+    expect(len(given) == total and all(torch.equal(*pair) for pair in zip(given, expected)), len(given))
 
 
 @check

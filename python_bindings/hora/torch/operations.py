@@ -2,6 +2,7 @@
 
 import abc
 import contextlib
+import threading
 
 import torch
 
@@ -120,36 +121,40 @@ class Gathering(Operation):
         super().__init__("allgather", name)
         tensor = tensor.detach()
         self._tensor = tensor.reshape(1) if tensor.dim() == 0 else tensor.contiguous()
-        self._gathered = None
-        Gathering.unfinished.append(self)
+        self._lock = threading.Lock()  # around _advance(): any thread that waits for something keeps gatherings going
         self._ask_for_rows()
+        Gathering.unfinished.append(self)
 
     def waits_for(self, handle):
         return self._handle is handle
 
     def _ask_for_rows(self):
-        self._gathered = None
-        self._told = torch.empty(world.size(), dtype=torch.int64)
+        told = torch.empty(world.size(), dtype=torch.int64)
         own = torch.tensor([self._tensor.shape[0]], dtype=torch.int64)
-        self._handle = world.communicator().allgather_async(f"{self.name}.rows", own, self._told)
+        self._handle = world.communicator().allgather_async(f"{self.name}.rows", own, told)
+        self._told, self._gathered = told, None
 
     def _ask_for_data(self):
         most = max(self.rows)
         own, shape = self._tensor, self._tensor.shape[1:]
         if own.shape[0] < most:
             own = torch.cat([own, own.new_zeros((most - own.shape[0], *shape))])
-        self._gathered = own.new_empty((len(self.rows), most, *shape))
-        self._handle = world.communicator().allgather_async(self.name, own, self._gathered)
+        gathered = own.new_empty((len(self.rows), most, *shape))
+        self._handle = world.communicator().allgather_async(self.name, own, gathered)
+        self._gathered = gathered
 
     def _advance(self):
-        try:
-            return super()._advance()
-        except PeerFailedError:
-            self._ask_for_rows()
-            return False
-        except HoraError:
-            self._finish()
-            raise
+        with self._lock:
+            if self._result is not None or not self._handle.done():  # another thread was here
+                return self._result is not None
+            try:
+                return super()._advance()
+            except PeerFailedError:
+                self._ask_for_rows()
+                return False
+            except HoraError:
+                self._finish()
+                raise
 
     def _conclude(self, outcome):
         if self._gathered is None:
