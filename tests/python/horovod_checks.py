@@ -250,6 +250,28 @@ def brings_parameters_and_optimizers_to_one_value():
 
 
 @check
+def to_register_an_optimizer_changes_none_of_its_steps():
+    optim, decay = torch.optim, {"weight_decay": 0.1}
+    for kind, options in ((optim.SGD, {"momentum": 0.9, **decay}), (optim.Adam, decay), (optim.AdamW, {}),
+                          (optim.NAdam, decay), (optim.RAdam, decay), (optim.Adamax, decay), (optim.Adadelta, decay),
+                          (optim.Adagrad, decay), (optim.ASGD, decay), (optim.Rprop, {}), (optim.Adafactor, decay),
+                          (optim.RMSprop, {"momentum": 0.9, "centered": True, **decay}), (optim.Muon, decay)):
+        values = []
+        for registers in (False, True):
+            parameter = torch.nn.Parameter(torch.linspace(-1, 1, 6).reshape(3, 2))
+            optimizer = kind([parameter], lr=0.1, **options)
+            if registers:
+                hvd.register_state(f"a {kind.__name__}", optimizer)
+            for gradient in (0.3, -0.7, 2.0):
+                parameter.grad = torch.linspace(gradient, 1, 6).reshape(3, 2)
+                optimizer.step()
+            values.append(parameter.detach())
+        expect(torch.equal(*values), f"{kind.__name__}: {values}")
+    text = raised(ValueError, hvd.register_state, "one", optim.SGD([parameter], momentum=0.5, dampening=0.1))
+    expect("dampening" in text, text)
+
+
+@check
 def passes_objects():
     thing = {"rank": hvd.rank(), "list": [1, 2, "x" * hvd.rank()]}
     expect(hvd.broadcast_object(thing, root_rank=1)["rank"] == 1)

@@ -99,10 +99,23 @@ def register_state(name, value):
         world.communicator().register_state(name, value.detach())
 
 
+# What tells an optimizer of the steps that it has taken. All else that a step with gradients of zero leaves is zero, or
+# what it was made with.
+_BEFORE_ANY_STEP = {"step": lambda group: 0, "mu_product": lambda group: 1, "mu": lambda group: 1,
+                    "eta": lambda group: group["lr"]}
+
+
 def _make_state(optimizer):
-    """Has an optimizer make the tensors of its state, by a step that changes nothing."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    """Has an optimizer make the tensors of its state as they are before its first step, by a step that changes nothing."""
+    groups = optimizer.param_groups
+    if any(group.get("dampening") for group in groups):
+        raise ValueError("register_state: with dampening, the first step is another than the next ones; take one before")
+    parameters = [p for group in groups for p in group["params"] if p.requires_grad]
     before = [(p.detach().clone(), p.grad) for p in parameters]
+    decays = [group.get("weight_decay") for group in groups]
+    for group in groups:
+        if "weight_decay" in group:
+            group["weight_decay"] = 0.0
     for p in parameters:
         p.grad = torch.zeros_like(p)
     # The step of the optimizer itself, without the exchange of gradients.
@@ -111,9 +124,13 @@ def _make_state(optimizer):
         for p, (value, gradient) in zip(parameters, before):
             p.copy_(value)
             p.grad = gradient
-        for state in optimizer.state.values():
-            if isinstance(state.get("step"), torch.Tensor):
-                state["step"].zero_()
+        for group, decay in zip(groups, decays):
+            if "weight_decay" in group:
+                group["weight_decay"] = decay
+            for state in (optimizer.state.get(p, {}) for p in group["params"]):
+                for key, value_of in _BEFORE_ANY_STEP.items():
+                    if isinstance(state.get(key), torch.Tensor):
+                        state[key].fill_(value_of(group))
 
 
 class _Taking(pickle.Pickler):
