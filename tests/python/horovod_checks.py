@@ -238,6 +238,9 @@ def brings_parameters_and_optimizers_to_one_value():
         optimizer.step()
     hvd.broadcast_parameters(model.state_dict(), root_rank=1)
     hvd.broadcast_parameters(model.named_parameters(), root_rank=1)
+    plain = [torch.full(shape, float(hvd.rank())) for shape in ((2, 3), (2,), (3, 1))]
+    hvd.broadcast_parameters(plain, root_rank=1)
+    expect(all(bool((tensor == 1).all()) for tensor in plain), plain)
     hvd.broadcast_optimizer_state(optimizer, root_rank=1)
     parts = gathered_by_gloo((model.state_dict(), optimizer.state_dict()))
     for other, state in parts:

@@ -13,10 +13,11 @@ from hora.torch.optimizer import loading_in_place
 
 
 def broadcast_parameters(params, root_rank):
-    """Of rank `root_rank`, to all. `params`: a state_dict(), or pairs of a name and a tensor (named_parameters())."""
+    """Of rank `root_rank`, to all. `params`: a state_dict(), named_parameters() or parameters()."""
     items = params.items() if isinstance(params, dict) else params
-    _broadcast_all({name: tensor.detach() for name, tensor in items if isinstance(tensor, torch.Tensor)}, "parameters",
-                   world.member_at(root_rank))
+    named = dict(item if isinstance(item, tuple) else (str(i), item) for i, item in enumerate(items))
+    _broadcast_all({name: tensor.detach() for name, tensor in named.items() if isinstance(tensor, torch.Tensor)},
+                   "parameters", world.member_at(root_rank))
 
 
 def _broadcast_all(tensors, kind, root):
