@@ -69,8 +69,10 @@ class Reduction(Operation):
         if prescale != 1:
             source = _scaled(source, prescale)
         self._source = source.contiguous()
-        # Memory that is not contiguous is reduced elsewhere, and copied.
-        self._target = output.detach() if output.is_contiguous() else torch.empty(output.shape, dtype=output.dtype)
+        # Memory that is not contiguous is reduced elsewhere, and copied. So is what has one divisor: parts of a sum in
+        # place that a death interrupts have other contributors than its last one.
+        elsewhere = not output.is_contiguous() or self._floors
+        self._target = torch.empty(output.shape, dtype=output.dtype) if elsewhere else output.detach()
         op = Sum if self._floors else op
         self._handle = world.communicator().allreduce_async(self.name, self._source, self._target, op)
 
