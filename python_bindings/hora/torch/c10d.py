@@ -29,7 +29,7 @@ from torch._C._distributed_c10d import Backend
 
 import hora
 from hora.torch import world
-from hora.torch.meeting import meet
+from hora.torch.meeting import meet, refuse_newcomer
 from hora.torch.ordered import OrderedCalls
 
 _OPERATIONS = {
@@ -54,6 +54,7 @@ def register():
 
 def create(options, backend_options=None):
     """The backend of one group, from its c10d::DistributedBackendOptions."""
+    refuse_newcomer()
     rank, size = options.group_rank, options.group_size
     if options.global_ranks_in_group:
         communicator, hosted = meet(options.store, rank, size, options.timeout)
@@ -63,9 +64,6 @@ def create(options, backend_options=None):
     if (world.rank(), world.size()) != (rank, size):
         raise hora.InvalidArgumentError(f"init_process_group: rank {rank} of {size}, but hora.torch is initialized as "
                                         f"rank {world.rank()} of {world.size()}")
-    if world.observing():
-        raise hora.UnsupportedError("a process group of torch.distributed takes no newcomers: use hora.torch's own "
-                                    "functions (DistributedOptimizer), or no --max-restarts")
     return HoraBackend(world.ordered(), rank, size, options.timeout, hosted, owns=began)
 
 

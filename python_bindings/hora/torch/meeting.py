@@ -73,6 +73,7 @@ def _own_address(host):
 
 def meet_as_launched(timeout, **_):
     """A rendezvous of torch.distributed for launchers that it does not know, through the job of hora.torch."""
+    refuse_newcomer()
     world.init()
     rank, size = world.rank(), world.size()
     own, all_places = _written(_place()), bytearray(TOLD_BYTES * size)
@@ -93,6 +94,13 @@ def meet_as_launched(timeout, **_):
     if store is None:
         store = torch.distributed.TCPStore(meeting["address"], meeting["port"], size, False, timeout)
     yield store, rank, size
+
+
+def refuse_newcomer():
+    if os.environ.get("HORA_JOIN") == "1":
+        raise hora.UnsupportedError("a process group of torch.distributed takes no newcomers, such as this replacement "
+                                    "of a rank: use hora.torch's own functions (DistributedOptimizer), or no "
+                                    "--max-restarts")
 
 
 def _call(function):
