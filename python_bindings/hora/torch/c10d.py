@@ -44,7 +44,8 @@ _OF_TRUTH = {ReduceOp.BAND: hora.ReduceOp.MIN, ReduceOp.BOR: hora.ReduceOp.MAX}
 
 _C10D = ("torch.distributed.distributed_c10d", "torch.distributed.c10d_logger")
 _DDP = "torch.nn.parallel.distributed"
-_AVERAGING = ("torch.distributed.algorithms.ddp_comm_hooks.", "torch.distributed.algorithms.model_averaging.")
+_AVERAGING = tuple(f"torch.distributed.{name}" for name in (
+    "algorithms.ddp_comm_hooks.", "algorithms.model_averaging.", "algorithms._comm_hooks.", "fsdp._runtime_utils"))
 
 
 def register():
@@ -121,8 +122,7 @@ class HoraBackend(Backend):
         is_mean = _is_divided_by_size(sys._getframe(1))
         return self._submit(lambda: self._reduce(tensors, opts.reduceOp, is_mean), tensors, opts)
 
-    def allreduce_coalesced(self, tensors, opts):
-        return self.allreduce(tensors, opts)
+    allreduce_coalesced = allreduce
 
     def reduce(self, tensors, opts):
         target = tensors[opts.rootTensor]
