@@ -116,7 +116,10 @@ Outcome Communicator::ordered(std::vector<Array>&& arrays, Function function) {
     left_.clear();  // an interrupted call has ended before this one began
     return outcome;
   } catch (const py::error_already_set&) {
-    for (Array& array : arrays) left_.push_back(std::move(array));
+    for (Array& array : arrays) {
+      array.keep_memory();
+      left_.push_back(std::move(array));
+    }
     throw;
   }
 }
@@ -153,6 +156,7 @@ Outcome Communicator::barrier() {
 template <typename Function>
 std::unique_ptr<Handle> Communicator::named(std::vector<Array>&& arrays, Function function) {
   abandoned_.remove_if([](const Pending& pending) { return pending.handle.done(); });
+  for (Array& array : arrays) array.keep_memory();
   hora::Handle handle = call(function);
   return std::make_unique<Handle>(shared_from_this(), Pending{std::move(handle), std::move(arrays)});
 }
@@ -179,6 +183,7 @@ std::unique_ptr<Handle> Communicator::allgather_async(const std::string& name, p
 
 void Communicator::register_state(const std::string& name, py::handle array) {
   Array state(array, "the state", Access::write);
+  state.keep_memory();
   native().register_state(name, std::span(static_cast<std::byte*>(state.data()), state.bytes()));
   state_.push_back(std::move(state));
 }

@@ -387,6 +387,19 @@ def ranks_may_use_different_parts_of_a_model():
 
 
 @check
+def memory_on_its_way_outlives_its_tensor():
+    tensor = torch.ones(1 << 24)  # so large that it is unmapped when it is freed
+    if hvd.rank() == 0:
+        handle = hvd.communicator().allreduce_async("outlived", tensor, op=hvd.Sum)
+        tensor.set_(torch.empty(0))
+    gloo.barrier()
+    if hvd.rank() != 0:
+        handle = hvd.communicator().allreduce_async("outlived", tensor, op=hvd.Sum)
+    expect(handle.wait().contributors == hvd.size())
+    expect(hvd.rank() == 0 or tensor[-1] == hvd.size())
+
+
+@check
 def data_loaders_may_fork():
     data = torch.utils.data.TensorDataset(torch.arange(64).float())
     loader = torch.utils.data.DataLoader(data, batch_size=8, num_workers=2, multiprocessing_context="fork")
