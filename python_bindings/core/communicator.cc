@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <functional>
 #include <span>
 
@@ -221,7 +222,8 @@ void Communicator::tell_view_changes() {
 
 void Communicator::shutdown(double timeout_s) {
   if (::getpid() != process_ || std::exchange(ended_, true)) return;
-  const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(timeout_s * 1000));
+  const double seconds = std::fmin(std::fmax(0.0, timeout_s), 4e7);  // more than a year is for ever
+  const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * seconds));
   call([timeout](hora::Communicator& native) { native.shutdown(timeout); });
   callback_ = py::object();  // it may refer to this communicator
 }

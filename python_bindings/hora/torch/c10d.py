@@ -29,7 +29,7 @@ from torch._C._distributed_c10d import Backend
 
 import hora
 from hora.torch import world
-from hora.torch.meeting import meet, refuse_newcomer
+from hora.torch.meeting import meet, milliseconds_of, refuse_newcomer
 from hora.torch.ordered import OrderedCalls
 
 _OPERATIONS = {
@@ -73,8 +73,7 @@ def _begin_world(options):
     rank, size = options.group_rank, options.group_size
     as_launched = (os.environ.get("HORA_RANK"), os.environ.get("HORA_SIZE")) == (str(rank), str(size))
     if as_launched and not world.has_begun():  # a job is joined once
-        milliseconds = int(options.timeout.total_seconds() * 1000)
-        world.init(operation_timeout_ms=milliseconds)  # as `hora run` has it, which tells of deaths
+        world.init(operation_timeout_ms=milliseconds_of(options.timeout))  # as `hora run` has it, which tells of deaths
         return None
     if rank == 0 and size > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
         warnings.warn("torchrun ends all ranks when one dies; training that is to go on is started by hora run, or by "

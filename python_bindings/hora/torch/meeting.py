@@ -20,7 +20,7 @@ ANYWHERE = "192.0.2.1"  # of no host (RFC 5737), so the way to it is the one to 
 
 def meet(store, rank, size, timeout):
     """The communicator of a group, and what hosts its store (rank 0; otherwise None), to be kept as long."""
-    milliseconds = max(1, int(timeout.total_seconds() * 1000))
+    milliseconds = milliseconds_of(timeout)
     # The least size that `hora run` is told is of its own job.
     limits = {"start_timeout_ms": milliseconds, "operation_timeout_ms": milliseconds, "min_size": 1}
     if size == 1:
@@ -35,6 +35,11 @@ def meet(store, rank, size, timeout):
         store.set(f"{turn}/meeting", json.dumps({"store": hosted.address, "job": hosted.job, "secret": hosted.secret}))
     access = json.loads(store.get(f"{turn}/meeting"))
     return hora.Communicator.init(rank=rank, size=size, **access, **limits), hosted
+
+
+def milliseconds_of(timeout):
+    """Of a timeout of torch.distributed, as an option of hora; more than 30 days are as good as for ever."""
+    return max(1, int(min(timeout.total_seconds(), 30 * 86400) * 1000))
 
 
 def _place():
