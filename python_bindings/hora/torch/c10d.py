@@ -48,8 +48,14 @@ _AVERAGING = tuple(f"torch.distributed.{name}" for name in (
     "algorithms.ddp_comm_hooks.", "algorithms.model_averaging.", "algorithms._comm_hooks.", "fsdp._runtime_utils"))
 
 
+TORCH_LEAST = (2, 14)  # the first whose backends can be classes of Python, and are found by their entry point
+
+
 def register():
     """The entry point of torch.distributed.backends."""
+    if tuple(int(number) for number in torch.__version__.split(".")[:2]) < TORCH_LEAST:
+        raise hora.UnsupportedError(f"the backend \"hora\" needs PyTorch {'.'.join(map(str, TORCH_LEAST))}; this is "
+                                    f"{torch.__version__}, for which there are hora.torch's own functions")
     BackendNames.register_backend("hora", create, extended_api=True, devices=["cpu"])
 
 
