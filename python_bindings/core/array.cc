@@ -72,21 +72,6 @@ py::object capsule_of(const py::object& producer) {
   }
 }
 
-// Of the type of `object`; null when that has none, or none of a version that is known here.
-const dlpack::ExchangeTable* exchange_table_of(const py::object& object) {
-  const auto capsule = py::reinterpret_steal<py::object>(
-      PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(object.ptr())), "__dlpack_c_exchange_api__"));
-  if (!capsule) {
-    PyErr_Clear();
-    return nullptr;
-  }
-  const auto* table =
-      static_cast<const dlpack::ExchangeTable*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
-  if (table == nullptr) PyErr_Clear();
-  while (table != nullptr && table->version.major != dlpack::kMajorVersion) table = table->older;
-  return table;
-}
-
 [[noreturn]] void refuse_read_only(const char* role) {
   throw py::value_error(std::string(role) + " is read-only, and would be written; give a writable array (a copy)");
 }
@@ -106,17 +91,10 @@ Array::Array(Array&& other) noexcept
       shape_(std::move(other.shape_)),
       owner_(std::move(other.owner_)),
       keeper_(std::move(other.keeper_)),
-      managed_(std::exchange(other.managed_, nullptr)),
       buffer_(std::exchange(other.buffer_, Py_buffer{})) {}
 
 Array::~Array() {
   if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
-  if (managed_ != nullptr && managed_->deleter != nullptr) managed_->deleter(managed_);
-}
-
-void Array::keep_memory() {
-  if (buffer_.obj != nullptr || keeper_ || managed_ != nullptr) return;
-  if (exchange_table_of(owner_)->managed_from_object(owner_.ptr(), &managed_) != 0) throw py::error_already_set();
 }
 
 bool Array::read_buffer(const char* role, Access access) {
@@ -153,7 +131,16 @@ bool Array::read_buffer(const char* role, Access access) {
 }
 
 bool Array::read_exchange_table(const char* role) {
-  const dlpack::ExchangeTable* table = exchange_table_of(owner_);
+  const auto capsule = py::reinterpret_steal<py::object>(
+      PyObject_GetAttrString(reinterpret_cast<PyObject*>(Py_TYPE(owner_.ptr())), "__dlpack_c_exchange_api__"));
+  if (!capsule) {
+    PyErr_Clear();
+    return false;
+  }
+  const auto* table =
+      static_cast<const dlpack::ExchangeTable*>(PyCapsule_GetPointer(capsule.ptr(), "dlpack_exchange_api"));
+  if (table == nullptr) PyErr_Clear();
+  while (table != nullptr && table->version.major != dlpack::kMajorVersion) table = table->older;
   if (table == nullptr || table->borrow_from_object == nullptr) return false;
   dlpack::Tensor tensor{};
   if (table->borrow_from_object(owner_.ptr(), &tensor) != 0) throw py::error_already_set();

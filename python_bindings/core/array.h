@@ -31,10 +31,6 @@ class Array {
   Array& operator=(Array&&) = delete;
   ~Array();
 
-  // For memory that is used after the call that was given the array: the tensor alone is kept otherwise, and could be
-  // given other memory meanwhile.
-  void keep_memory();
-
   [[nodiscard]] void* data() const noexcept { return data_; }
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return count_ * bytes_per_element(); }
@@ -63,10 +59,9 @@ class Array {
   std::uint64_t count_ = 0;
   dlpack::ElementType type_{};
   std::vector<std::int64_t> shape_;
-  pybind11::object owner_;                    // the tensor
-  pybind11::object keeper_;                   // the capsule of a DLPack producer
-  dlpack::ManagedTensor* managed_ = nullptr;  // of keep_memory(), through the exchange table
-  Py_buffer buffer_{};                        // buffer_.obj is null where it is not by the buffer protocol
+  pybind11::object owner_;   // the tensor
+  pybind11::object keeper_;  // the capsule of a DLPack producer
+  Py_buffer buffer_{};       // buffer_.obj is null where it is not by the buffer protocol
 };
 
 }  // namespace hora::python

@@ -2,13 +2,18 @@
 
     torch.distributed.init_process_group("hora")
 
+For DistributedDataParallel, hora.torch.ddp_hook is the way that costs least and does not depend on who calls:
+
+    model.register_comm_hook(None, hora.torch.ddp_hook)
+
 A group only shrinks: when a rank dies, the calls of the others go on without it, and every one of them gets the same
 result. torch.distributed goes on to count the dead one: get_world_size() and ranks stay what they were, and
 hora.torch.size() tells how many are alive. So:
 
 SUM        of the living. AVG divides by their number.
-Gradients  that torch has divided by the number of ranks at the start, in DistributedDataParallel and in its hooks, are
-           averaged over the living all the same: such a sum is multiplied by ranks at the start / ranks alive.
+Gradients  that torch has divided by the number of ranks at the start, in DistributedDataParallel, in its hooks and in
+           FSDP that is not sharded, are averaged over the living all the same: such a sum is multiplied by ranks at
+           the start / ranks alive.
 broadcast  from a dead rank fails on all ranks alike. The buffers that DistributedDataParallel takes from its rank 0
            come from the first one alive instead; every one has them.
 allgather  and what is made of it (gather, all_gather_object) fails once a rank has died: it has no place for fewer.

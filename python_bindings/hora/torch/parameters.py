@@ -101,16 +101,16 @@ def register_state(name, value):
 
 
 # What tells an optimizer of the steps that it has taken. All else that a step with gradients of zero leaves is zero, or
-# what it was made with.
+# what the optimizer was made with.
 _BEFORE_ANY_STEP = {"step": lambda group: 0, "mu_product": lambda group: 1, "mu": lambda group: 1,
                     "eta": lambda group: group["lr"]}
 
 
 def _make_state(optimizer):
-    """Has an optimizer make the tensors of its state as they are before its first step, by a step that changes nothing."""
+    """Has an optimizer make the tensors of its state, as before its first step, by a step that changes nothing."""
     groups = optimizer.param_groups
     if any(group.get("dampening") for group in groups):
-        raise ValueError("register_state: with dampening, the first step is another than the next ones; take one before")
+        raise ValueError("register_state: with dampening, the first step differs from all others; take one before")
     parameters = [p for group in groups for p in group["params"] if p.requires_grad]
     before = [(p.detach().clone(), p.grad) for p in parameters]
     decays = [group.get("weight_decay") for group in groups]
