@@ -114,7 +114,8 @@ template <typename Function>
 Outcome Communicator::ordered(std::vector<Array>&& arrays, Function function) {
   try {
     const Outcome outcome = call(function);
-    left_.clear();  // an interrupted call has ended before this one began
+    // An interrupted call has ended before this one began. To let go of an array may let another thread run.
+    const std::vector<Array> ended = std::exchange(left_, {});
     return outcome;
   } catch (const py::error_already_set&) {
     for (Array& array : arrays) {
