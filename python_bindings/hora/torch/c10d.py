@@ -212,7 +212,7 @@ class HoraBackend(Backend):
     def _allgather(self, source, target):
         if self._calls.communicator.size != self.size():
             raise hora.PeerFailedError(f"allgather: it has a place for each of {self.size()} ranks; {self._living()}")
-        source = source.detach().contiguous()
+        source = _fit_for_allgather(source.detach().contiguous(), target, self.rank())
         self._in_place(target, lambda one: self._calls.communicator.allgather(source, one))
 
     def _allgather_into(self, parts, source):
@@ -239,6 +239,13 @@ def _operation(op, dtype):
     if op.op not in known:
         raise hora.UnsupportedError(f"allreduce: hora has no {op.op.name} of {dtype}")
     return known[op.op]
+
+
+def _fit_for_allgather(source, target, rank):
+    """hora gathers from memory that is apart from the target, or from where the rank's own part goes in it."""
+    begin, end = target.data_ptr(), target.data_ptr() + target.nbytes
+    overlaps = source.data_ptr() < end and begin < source.data_ptr() + source.nbytes
+    return source.clone() if overlaps and source.data_ptr() != begin + rank * source.nbytes else source
 
 
 def _module_of(frame):
