@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iterator>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -26,8 +27,8 @@ constexpr int kRestartsMax = 1'000'000;
 // What the command line says, before it is checked.
 struct RunArguments {
   int ranks = 0;
-  int min_ranks = 0;
-  int max_ranks = 0;
+  std::optional<int> min_ranks;
+  std::optional<int> max_ranks;
   int max_restarts = 0;
   std::string hosts;
   std::string shell;
@@ -75,7 +76,8 @@ void describe(CLI::App& app, RunArguments& arguments) {
                  "the address by which hosts reach this one (default: that towards the first of them)");
   app.add_flag("--no-tags", arguments.untagged, "pass output through as it is, without \"[rank] \" before each line");
   app.add_option("--grace", arguments.grace_s,
-                 "seconds that ranks get to end once the job has failed, and again after SIGTERM (default: 5)")
+                 "seconds that ranks get to end once the job has failed, and again when they were asked to, for that\n"
+                 "reason or because hora run got SIGTERM or SIGHUP, before they are killed (default: 5)")
       ->check(CLI::Range(0.0, 3600.0));
   app.add_option("--host-silence", arguments.host_silence_s,
                  "seconds without a word after which a host is lost: its ranks are replaced, and killed there. Ranks\n"
@@ -97,11 +99,9 @@ int check(RunArguments& arguments) {
   if (arguments.command.empty()) return usage_error("no command to run; see hora run --help");
   if (arguments.command[0].starts_with('-'))
     return usage_error(arguments.command[0] + ": no such option; see hora run --help");
-  if (arguments.min_ranks == 0) arguments.min_ranks = arguments.ranks;
-  if (arguments.min_ranks < 1 || arguments.min_ranks > arguments.ranks)
-    return usage_error("--min-np must be between 1 and the number of ranks");
-  if (arguments.max_ranks == 0) arguments.max_ranks = arguments.ranks;
-  if (arguments.max_ranks < arguments.ranks || arguments.max_ranks > kRanksMax)
+  const int least = arguments.min_ranks.value_or(arguments.ranks), most = arguments.max_ranks.value_or(arguments.ranks);
+  if (least < 1 || least > arguments.ranks) return usage_error("--min-np must be between 1 and the number of ranks");
+  if (most < arguments.ranks || most > kRanksMax)
     return usage_error(fmt::format("--max-np must be between the number of ranks and {}", kRanksMax));
   return 0;
 }
@@ -155,7 +155,8 @@ int run_command(int argc, char** argv) {
   launch::JobConfig config;
   if (const int status = read_hosts(arguments, config); status != 0) return status;
   config.command = std::move(arguments.command);
-  config.limits = {arguments.ranks, arguments.min_ranks, arguments.max_ranks, arguments.max_restarts};
+  config.limits = {arguments.ranks, arguments.min_ranks.value_or(arguments.ranks),
+                   arguments.max_ranks.value_or(arguments.ranks), arguments.max_restarts};
   config.tags = !arguments.untagged;
   config.host_silence = std::chrono::round<Duration>(std::chrono::duration<double>(arguments.host_silence_s));
   config.grace = std::chrono::round<Duration>(std::chrono::duration<double>(arguments.grace_s));

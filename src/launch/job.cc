@@ -296,15 +296,19 @@ void Job::press(TimePoint now) {
 void Job::on_signal() {
   signalfd_siginfo info;
   if (::read(signals_.get(), &info, sizeof info) != sizeof info) return;
-  press_at_ = TimePoint::max();
   outcome_.give_up_all();
   if (interrupted_by_ != 0) {
+    press_at_ = TimePoint::max();
     pressure_ = Pressure::killed;
     hosts_.signal(SIGKILL);
     return;
   }
   interrupted_by_ = static_cast<int>(info.ssi_signo);
-  say("interrupted: asked the ranks to end; interrupt again to kill them");
+  // Who pressed Ctrl-C can do so again, and may have time; from a scheduler no second signal comes.
+  const bool in_time = interrupted_by_ != SIGINT || pressure_ != Pressure::none;
+  if (pressure_ < Pressure::asked) press_at_ = in_time ? clock_.now() + config_.grace : TimePoint::max();
+  say(fmt::format("interrupted: asked the ranks to end; {}interrupt again to kill them",
+                  in_time ? "those that have not are killed after --grace; " : ""));
   pressure_ = std::max(pressure_, Pressure::asked);
   hosts_.signal(SIGTERM);
 }

@@ -101,7 +101,7 @@ class Status(unittest.TestCase):
     def test_usage(self):
         for arguments in ([], ["true"], ["-np", "0", "true"], ["-np", "x", "true"], ["-np", "2"],
                           ["-np", "2", "--no-such", "true"], ["-np", "2", "--min-np", "3", "true"],
-                          ["-np", "2", "--min-np", "-1", "true"],
+                          ["-np", "2", "--min-np", "-1", "true"], ["-np", "2", "--min-np", "0", "true"],
                           ["-np", "2", "--max-np", "1", "true"], ["-np", "2", "--max-np", "9999", "true"],
                           ["-np", "2", "--max-restarts", "-1", "true"],
                           ["-np", "2", "--hosts", "a:1", "true"]):
@@ -286,6 +286,15 @@ class Signals(unittest.TestCase):
         script = f"trap 'echo asked >> $NOTES; exit 0' TERM; echo ready >> $NOTES; {waiting.STAY}"
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
             with Running("-np", "2", *shell(script)) as job:
+                job.await_lines(2)
+                job.process.send_signal(number)
+                self.assertEqual(job.end()[0], status)
+                self.assertEqual(sorted(job.lines()), ["asked", "asked", "ready", "ready"])
+
+    def test_ranks_that_ignore_sigterm_are_killed_unless_it_came_from_a_keyboard(self):
+        script = f"trap 'echo asked >> $NOTES' TERM; echo ready >> $NOTES; {waiting.STAY}"
+        for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+            with Running("-np", "2", "--grace", "0.1", *shell(script)) as job:
                 job.await_lines(2)
                 job.process.send_signal(number)
                 self.assertEqual(job.end()[0], status)
