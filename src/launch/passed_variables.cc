@@ -1,21 +1,15 @@
 #include "launch/passed_variables.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
-#include <map>
-#include <string_view>
+#include "base/environment.h"
 
 namespace hora::launch {
 
 Result<Variables> passed_variables(const std::vector<std::string>& asked) {
-  std::map<std::string, std::string, std::less<>> own;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string_view text(*entry);
-    const std::size_t equals = text.find('=');
-    if (equals != text.npos) own.emplace(text.substr(0, equals), text.substr(equals + 1));
-  }
-  std::map<std::string, std::string, std::less<>> passed;
+  const Environment environment = Environment::of_process();
+  const Environment::Values& own = environment.values();
+  Environment::Values passed;
   for (const auto& [name, value] : own)
     if (name.starts_with("HORA_")) passed.emplace(name, value);
   for (const std::string& one : asked) {

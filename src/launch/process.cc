@@ -14,27 +14,19 @@
 #include <cstring>
 #include <string_view>
 
+#include "base/environment.h"
 #include "base/socket_address.h"
 
 namespace hora::launch {
 namespace {
 
 std::vector<std::string> child_environment(const ProcessSpec& spec) {
-  const auto names = [](std::string_view entry, std::string_view name) {
-    return entry.starts_with(name) && entry.substr(name.size()).starts_with('=');
-  };
+  Environment::Values values = Environment::of_process().values();
+  for (const auto& name : spec.removed) values.erase(std::string(name));
+  for (const auto& [name, value] : spec.variables) values.insert_or_assign(name, value);
+  for (const auto& [name, value] : spec.defaults) values.emplace(name, value);
   std::vector<std::string> entries;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    const std::string_view text(*entry);
-    const bool replaced =
-        std::ranges::any_of(spec.variables, [&](const auto& one) { return names(text, one.first); }) ||
-        std::ranges::any_of(spec.removed, [&](const auto& name) { return names(text, name); });
-    if (!replaced) entries.emplace_back(text);
-  }
-  for (const auto& [name, value] : spec.variables) entries.push_back(name + '=' + value);
-  for (const auto& [name, value] : spec.defaults)
-    if (std::ranges::none_of(entries, [&](const std::string& entry) { return names(entry, name); }))
-      entries.push_back(name + '=' + value);
+  for (const auto& [name, value] : values) entries.push_back(name + '=' + value);
   return entries;
 }
 
@@ -83,9 +75,7 @@ bool is_program(const std::string& path) {
 }
 
 std::string search_path() {
-  for (char** entry = environ; *entry != nullptr; ++entry)
-    if (std::string_view text(*entry); text.starts_with("PATH=")) return std::string(text.substr(5));
-  return "/bin:/usr/bin";
+  return std::string(Environment::of_process().find("PATH").value_or("/bin:/usr/bin"));
 }
 
 }  // namespace

@@ -91,7 +91,7 @@ _TESTS = [
     (_SLEEP, "a wait on a condition with a deadline"),
 ]
 _GETENV = (r"\b(?:secure_)?getenv\b", "Environment of base/environment.h: only src/base reads the environment")
-_ENVIRON = (r"\benviron\b", "Environment of base/environment.h: only src/base and src/launch see the environment")
+_ENVIRON = (r"\benviron\b", "Environment of base/environment.h: only src/base sees the environment")
 
 # (path, rule) -> why it may.
 EXEMPT = {
@@ -108,7 +108,7 @@ def _bans_of(path):
         bans += _TESTS
     if box_of(path) != "base":
         bans.append(_GETENV)
-        if box_of(path) not in ("launch", "workbench"):
+        if box_of(path) != "workbench":
             bans.append(_ENVIRON)
     return bans
 
