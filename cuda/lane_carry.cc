@@ -165,9 +165,12 @@ void Lane::end_carrying(Batch& batch) {
   batch.state = BatchState::ended;
 }
 
-// The device does not do what it is told. The other members wait for this one, until it ends.
+// The device does not do what it is told. The other members wait for this one, until it ends. What waits for the word
+// on streams goes on, if the device still does that much.
 void Lane::fail(Batch& batch, const Status& status) {
   log_(LogLevel::error, "cuda", "device operation #{} cannot be carried: {}", batch.index, status.message());
+  if (batch.on_streams && !batch.word_is_set)
+    (void)copy_out(batch, {&flags_[0], batch.word->frozen(), batch.word->broken()}, false, notices_);
   batch.ending.status = status;
   finish(batch);
   batch.state = BatchState::ended;
