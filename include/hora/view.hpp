@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "hora/export.hpp"
 #include "hora/types.hpp"
 
 namespace hora {
@@ -30,6 +32,8 @@ enum class Transport : std::uint8_t {
   mpi,    // MPI while the founders, and nobody else, are in the job; as mixed from the first change on
 };
 inline constexpr std::uint8_t kTransportCount = 4;
+HORA_EXPORT const char* to_string(Transport transport) noexcept;
+HORA_EXPORT std::optional<Transport> parse_transport(std::string_view name) noexcept;
 
 // What all members of a view must agree on for their results and schedules to be the same. Fixed by the founder or the
 // decider of the view; never read from a member's own environment afterwards.

@@ -28,11 +28,8 @@ void assign(std::optional<T>& field, py::handle value) {
 void assign(std::optional<Transport>& field, py::handle value) {
   if (value.is_none()) return field.reset();
   const auto name = py::cast<std::string>(value);
-  if (name == "shm") return void(field = Transport::shm);
-  if (name == "tcp") return void(field = Transport::tcp);
-  if (name == "mixed") return void(field = Transport::mixed);
-  if (name == "mpi") return void(field = Transport::mpi);
-  throw py::value_error("transport: '" + name + "' is not shm, tcp, mixed or mpi");
+  field = parse_transport(name);
+  if (!field) throw py::value_error("transport: '" + name + "' is not shm, tcp, mixed or mpi");
 }
 
 // What a field says about this process: how it works, or who it is in which job. A keyword that says who puts out of

@@ -142,16 +142,8 @@ Status read_ports(const Environment& environment, Options& options) {
 Status read_transport(const Environment& environment, Options& options) {
   const Fields fields(environment);
   if (const auto text = environment.find("HORA_TRANSPORT")) {
-    if (*text == "shm")
-      options.transport = Transport::shm;
-    else if (*text == "tcp")
-      options.transport = Transport::tcp;
-    else if (*text == "mixed")
-      options.transport = Transport::mixed;
-    else if (*text == "mpi")
-      options.transport = Transport::mpi;
-    else
-      return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm, tcp, mixed or mpi", *text));
+    options.transport = parse_transport(*text);
+    if (!options.transport) return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm, tcp, mixed or mpi", *text));
   }
   fields.text("HORA_MPI_PLUGIN", options.mpi_plugin);
   fields.text("HORA_SOCKET_IFNAME", options.socket_interface);

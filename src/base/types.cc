@@ -1,5 +1,7 @@
 #include "hora/types.hpp"
 
+#include "hora/view.hpp"
+
 namespace hora {
 
 const char* to_string(DataType type) noexcept {
@@ -36,6 +38,22 @@ const char* to_string(Collective kind) noexcept {
     case Collective::barrier: return "barrier";
   }
   return "unknown";
+}
+
+const char* to_string(Transport transport) noexcept {
+  switch (transport) {
+    case Transport::shm: return "shm";
+    case Transport::tcp: return "tcp";
+    case Transport::mixed: return "mixed";
+    case Transport::mpi: return "mpi";
+  }
+  return "unknown";
+}
+
+std::optional<Transport> parse_transport(std::string_view name) noexcept {
+  for (std::uint8_t i = 0; i < kTransportCount; ++i)
+    if (const auto transport = static_cast<Transport>(i); name == to_string(transport)) return transport;
+  return std::nullopt;
 }
 
 }  // namespace hora

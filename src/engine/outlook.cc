@@ -13,16 +13,6 @@
 namespace hora::engine {
 namespace {
 
-const char* name_of(Transport transport) {
-  switch (transport) {
-    case Transport::shm: return "shm";
-    case Transport::tcp: return "tcp";
-    case Transport::mixed: return "mixed";
-    case Transport::mpi: return "mpi";
-  }
-  return "?";
-}
-
 std::string in_binary_units(std::uint64_t bytes) {
   if (bytes >= 1 << 20) return fmt::format("{} MiB", bytes >> 20);
   return bytes >= 1 << 10 ? fmt::format("{} KiB", bytes >> 10) : fmt::format("{} B", bytes);
@@ -69,7 +59,7 @@ std::string link_schedule(const Options& options, Transport transport) {
 Outlook describe_outlook(const Options& options) {
   const auto [transport, why] = choose(options);
   const bool shared = transport == Transport::shm || options.size == 1;
-  return {fmt::format("{}: {}", name_of(transport), why),
+  return {fmt::format("{}: {}", to_string(transport), why),
           shared ? shm_schedule(options) : link_schedule(options, transport)};
 }
 
