@@ -153,6 +153,7 @@ void Sentinel::certain_death(MemberId member) {
   const auto peer = peers_.find(member);
   std::optional<wire::Bytes> record;
   if (peer != peers_.end() && peer->second.segment) record = peer->second.segment->read_record();
+  if (newcomer_ != nullptr) newcomer_->on_link_down(member);  // a forked child may keep the link itself open
   membership_.on_certain_death(member, std::move(record), clock_.now());
 }
 

@@ -141,8 +141,10 @@ Status Session::follow(const Member& self) {
   if (!job.ok()) return job.status();
   HORA_TRY(create_segment(job->config));
   const auto sink = [this](control::PeerLink link) { sentinel_->add_link(std::move(link)); };
-  newcomer_ = std::make_unique<Newcomer>(self, own_segment_->fd(), *mesh_, sink,
-                                         std::chrono::milliseconds(options_.start_timeout_ms), clock_, log_);
+  auto newcomer = Newcomer::create(self, own_segment_->fd(), *mesh_, sink,
+                                   std::chrono::milliseconds(options_.start_timeout_ms), clock_, log_);
+  if (!newcomer.ok()) return newcomer.status();
+  newcomer_ = std::move(newcomer).value();
   SentinelHost& host = *this;
   sentinel_ = std::make_unique<Sentinel>(membership_options(), self, *newcomer_, *donor_, host, *mesh_, *own_segment_,
                                          clock_, log_);
@@ -188,6 +190,7 @@ Result<LocalPeer> Session::meet(control::PeerLink link) {
 }
 
 Status Session::prepare(const View& view, bool somebody_died) {
+  if (newcomer_) newcomer_->on_view(view);  // its program may still be reading from a donor that is not in it
   if (somebody_died && mpi_) mpi_->abandon();
   return data_plane_->prepare(view);
 }
@@ -204,7 +207,10 @@ Status Session::start_sentinel(const AgreedConfig& config) {
   auto watcher = shm::LivenessWatcher::start(*own_segment_, *sentinel_);
   if (!watcher.ok()) return watcher.status();
   watcher_ = std::move(watcher).value();
-  sentinel_thread_ = start_thread("hora-sentinel", [this] { sentinel_->run(*watcher_); });
+  sentinel_thread_ = start_thread("hora-sentinel", [this] {
+    sentinel_->run(*watcher_);
+    mesh_->close();  // a rank that was fenced may live on, but nobody should wait for it
+  });
   // Whoever shares memory with all others sees their deaths sooner than any launcher.
   if (config.transport == Transport::shm || options_.launch_token.empty()) return {};
   auto obituaries =
