@@ -275,7 +275,7 @@ void Session::stop() {
   }
   if (engine_) engine_->fence(Status(StatusCode::shut_down, "the communicator was shut down"));
   if (engine_) engine_->record_to(nullptr);
-  if (donor_) donor_->close();
+  if (donor_) donor_->stop();
   if (background_thread_.joinable()) background_thread_.join();
   if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr)
     device->stop(Status(StatusCode::shut_down, "the communicator was shut down"));
