@@ -75,6 +75,10 @@ void Donation::finish() {
   queue_.end(ReplayQueue::End::complete);
 }
 
+void Donation::lose() {
+  if (stage() == Stage::following) queue_.end(ReplayQueue::End::no_memory);
+}
+
 void Donation::run(std::size_t state_bytes) {
   if (const Status status = give(state_bytes); !status.ok())
     log_(LogLevel::warn, "join", "gave up on newcomer {:x}: {}", newcomer_.value, status.message());
@@ -107,6 +111,7 @@ Status Donation::give(std::size_t state_bytes) {
       case ReplayQueue::End::overfull:
         return {StatusCode::resource,
                 fmt::format("it lags behind by more than {} bytes (HORA_JOIN_LOG_BYTES)", log_bytes_max_)};
+      case ReplayQueue::End::no_memory: return {StatusCode::resource, "no memory for a result that it lacks"};
       case ReplayQueue::End::stopped: return {};
     }
   }

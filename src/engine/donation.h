@@ -48,6 +48,8 @@ class Donation {
   void record(const LogEntry& entry, std::span<const std::byte> payload = {});
   // Its newcomer is in the view that calls return in from now on.
   void finish();
+  // Something could not be recorded: a newcomer that follows is given up.
+  void lose();
   // The thread ends soon, whatever the stage.
   void stop() { queue_.end(ReplayQueue::End::stopped); }
 

@@ -78,21 +78,28 @@ void Donor::stop() {
   for (const auto& donation : donations_) donation->stop();
 }
 
-void Donor::ordered(const Status& status, const Outcome& outcome, const Signature& signature, const Extent& extent) {
-  record(ResultEntry{false, {}, status, outcome, signature, 0}, extent);
+void Donor::ordered(const Status& status, const Outcome& outcome, const Signature& signature,
+                    const Extent& extent) noexcept {
+  record([&] { return ResultEntry{false, {}, status, outcome, signature, 0}; }, extent);
 }
 
 void Donor::named(std::string_view name, const Status& status, const Outcome& outcome, const Signature& signature,
-                  const Extent& extent) {
-  record(ResultEntry{true, std::string(name), status, outcome, signature, 0}, extent);
+                  const Extent& extent) noexcept {
+  record([&] { return ResultEntry{true, std::string(name), status, outcome, signature, 0}; }, extent);
 }
 
-void Donor::record(ResultEntry entry, const Extent& extent) {
-  entry.bytes = result_bytes(entry, extent);
-  const std::span<const std::byte> result(extent.target, entry.bytes);
-  const LogEntry bare(std::move(entry));
+template <typename MakeEntry>
+void Donor::record(const MakeEntry& make_entry, const Extent& extent) noexcept {
   const MutexLock lock(mutex_);
-  for (const auto& donation : donations_) donation->record(bare, result);
+  try {
+    ResultEntry entry = make_entry();
+    entry.bytes = result_bytes(entry, extent);
+    const std::span<const std::byte> result(extent.target, entry.bytes);
+    const LogEntry bare(std::move(entry));
+    for (const auto& donation : donations_) donation->record(bare, result);
+  } catch (const std::exception&) {  // the copies are as large as the results: memory may run out
+    for (const auto& donation : donations_) donation->lose();
+  }
 }
 
 }  // namespace hora::engine

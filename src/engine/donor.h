@@ -45,13 +45,15 @@ class Donor final : public Recorder {
   void stop();
 
   // Recorder
-  void ordered(const Status& status, const Outcome& outcome, const Signature& signature, const Extent& extent) override;
+  void ordered(const Status& status, const Outcome& outcome, const Signature& signature,
+               const Extent& extent) noexcept override;
   void named(std::string_view name, const Status& status, const Outcome& outcome, const Signature& signature,
-             const Extent& extent) override;
+             const Extent& extent) noexcept override;
 
  private:
   void begin_waiting() REQUIRES(mutex_);
-  void record(ResultEntry entry, const Extent& extent);
+  template <typename MakeEntry>
+  void record(const MakeEntry& make_entry, const Extent& extent) noexcept;
 
   const StateRegistry& state_;
   const std::uint64_t log_bytes_max_;

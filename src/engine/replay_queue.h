@@ -48,9 +48,10 @@ class ReplayQueue {
   };
   enum class End {
     none,
-    complete,  // what is in the queue is the last
-    overfull,  // the newcomer lags behind by more than the queue may hold
-    stopped,   // this member gives no more
+    complete,   // what is in the queue is the last
+    overfull,   // the newcomer lags behind by more than the queue may hold
+    no_memory,  // something is missing
+    stopped,    // this member gives no more
   };
 
   // `bytes_max`: of entries and their results; the state does not count. Throws std::system_error.
