@@ -84,6 +84,7 @@ void Donation::run(std::size_t state_bytes) {
     log_(LogLevel::warn, "join", "gave up on newcomer {:x}: {}", newcomer_.value, status.message());
   ::shutdown(stream_.get(), SHUT_RDWR);  // also where a forked child holds it
   stage_.store(Stage::over, std::memory_order_release);
+  end_.set_value();
 }
 
 // Ok when the newcomer has everything, or this member gives no more; otherwise why it was given up.

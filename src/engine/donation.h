@@ -4,11 +4,13 @@
 
 #include <atomic>
 #include <cstdint>
+#include <future>
 #include <optional>
 #include <span>
 #include <thread>
 
 #include "base/log.h"
+#include "base/time.h"
 #include "base/unique_fd.h"
 #include "base/wire.h"
 #include "engine/replay_queue.h"
@@ -48,6 +50,8 @@ class Donation {
   void record(const LogEntry& entry, std::span<const std::byte> payload = {});
   // Its newcomer is in the view that calls return in from now on.
   void finish();
+  // Whether it is over within `timeout`.
+  [[nodiscard]] bool wait_over(Duration timeout) const { return ended_.wait_for(timeout) == std::future_status::ready; }
   // Something could not be recorded: a newcomer that follows is given up.
   void lose();
   // The thread ends soon, whatever the stage.
@@ -75,6 +79,8 @@ class Donation {
   std::optional<ReplayQueue::Piece> sending_;
   std::span<const std::byte> unsent_;  // of sending_
   wire::Bytes progress_;
+  std::promise<void> end_;
+  const std::future<void> ended_ = end_.get_future();
   std::thread thread_;
 };
 

@@ -71,6 +71,19 @@ void Donor::finish(const View& view) {
     if (view.rank_of(donation->newcomer())) donation->finish();
 }
 
+void Donor::drain(TimePoint deadline, const Clock& clock) {
+  std::vector<const Donation*> finishing;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& donation : donations_)
+      if (donation->stage() == Donation::Stage::finishing) finishing.push_back(donation.get());
+  }
+  // The sentinel must not wait for them.
+  for (const Donation* donation : finishing)
+    if (!donation->wait_over(deadline - clock.now()))
+      log_(LogLevel::warn, "join", "leaves before newcomer {:x} has caught up", donation->newcomer().value);
+}
+
 void Donor::stop() {
   const MutexLock lock(mutex_);
   stopped_ = true;

@@ -18,6 +18,7 @@
 #include "engine/donation.h"
 #include "engine/recorder.h"
 #include "engine/state.h"
+#include "interfaces/clock.h"
 
 namespace hora::engine {
 
@@ -41,6 +42,9 @@ class Donor final : public Recorder {
   // This member's calls return in `view` from now on: newcomers that are in it have all that they need.
   void finish(const View& view);
 
+  // Before this member leaves: waits until the newcomers that have entered got all that they lack, at most until
+  // `deadline`.
+  void drain(TimePoint deadline, const Clock& clock);
   // Any thread: ends all donations, and begins no more.
   void stop();
 

@@ -210,6 +210,7 @@ Status Session::start_sentinel(const AgreedConfig& config) {
   sentinel_thread_ = start_thread("hora-sentinel", [this] {
     sentinel_->run(*watcher_);
     mesh_->close();  // a rank that was fenced may live on, but nobody should wait for it
+    donor_->stop();
   });
   // Whoever shares memory with all others sees their deaths sooner than any launcher.
   if (config.transport == Transport::shm || options_.launch_token.empty()) return {};
@@ -257,6 +258,7 @@ Status Session::leave(std::chrono::milliseconds timeout) {
   const TimePoint stable_by = deadline - timeout / 2;
   if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) device->flush(stable_by);
   if (engine_ && !observing()) (void)engine_->wait_stable(stable_by);
+  donor_->drain(stable_by, clock_);
   sentinel_->leave();
   const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
   stop();
