@@ -256,7 +256,6 @@ class Engine final : public Front, public HostPlane {
   std::atomic<bool> inbox_filled_{false};
 
   // --- flush()
-  Mutex flush_mutex_;                                            // one at a time
   std::map<MemberId, Positions> held_ GUARDED_BY(inbox_mutex_);  // what members have answered
   std::atomic<std::uint32_t> answers_{0};
   std::deque<std::pair<MemberId, wire::Bytes>> early_messages_;  // driven state: of a view not yet installed

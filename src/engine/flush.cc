@@ -30,7 +30,6 @@ void Engine::flush() {
 }
 
 bool Engine::wait_stable(std::optional<TimePoint> deadline) {
-  const MutexLock one_at_a_time(flush_mutex_);
   if (!take_token([this] { return fenced_.load(std::memory_order_acquire); }, deadline)) return false;
   const Positions released = ended();
   release_token();

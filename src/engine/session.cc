@@ -257,7 +257,8 @@ Status Session::leave(std::chrono::milliseconds timeout) {
   // Half of the time is for the departure itself.
   const TimePoint stable_by = deadline - timeout / 2;
   if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) device->flush(stable_by);
-  if (engine_ && !observing()) (void)engine_->wait_stable(stable_by);
+  // In an observer the sentinel may be making the engine at this moment.
+  if (!observing()) (void)engine_->wait_stable(stable_by);
   donor_->drain(stable_by, clock_);
   sentinel_->leave();
   const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
