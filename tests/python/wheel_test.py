@@ -80,6 +80,10 @@ class Wheel(unittest.TestCase):
         times = run(environment.BIN / "python", "-X", "importtime", "-c", "import hora")
         print(next(line for line in times.splitlines() if line.endswith("| hora")), "(us, cumulative: the second)")
 
+    def test_import_of_torch_does_not_bring_hora(self):
+        program = "import sys, torch; print([m for m in sys.modules if m == 'hora_autoload' or m.split('.')[0] == 'hora'])"
+        self.assertEqual(run(environment.BIN / "python", "-c", program).strip(), "['hora_autoload']")
+
     def test_the_tool_is_there_and_runs_python(self):
         python = environment.BIN / "python"
         text = run(environment.BIN / "hora", "run", "-np", 2, "--no-tags", python, "-c",

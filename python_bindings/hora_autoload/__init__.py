@@ -1,7 +1,8 @@
 """Lets init_process_group("hora") find its ranks under mpirun and srun, which tell nothing that PyTorch understands.
 
 PyTorch looks for a rendezvous before it looks for a backend, so this is called whenever torch is imported (the entry
-point group torch.backends; TORCH_DEVICE_BACKEND_AUTOLOAD=0 turns all of them off). Elsewhere it does nothing.
+point group torch.backends; TORCH_DEVICE_BACKEND_AUTOLOAD=0 turns all of them off). Elsewhere it does nothing: it is no part of
+the package hora so as not to import that into every program that uses PyTorch.
 """
 
 import importlib
