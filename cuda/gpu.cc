@@ -14,8 +14,13 @@ constexpr std::uint64_t kElementsPerThread = 8;
 constexpr std::uint64_t kBlocksMost = 256;  // leaves the rest of the device to the caller
 constexpr std::size_t kBlockBytesLeast = 64 << 10;
 constexpr std::size_t kWordsAtOnce = 256;
+constexpr std::size_t kOneKind = 0;  // of streams, and of events
 constexpr const char* kFormNames[kFormCount] = {"copy1",    "copy2", "copy4",   "copy8",  "float16",
                                                 "bfloat16", "int16", "float32", "float64"};
+
+std::size_t block_bytes(std::size_t bytes) {
+  return std::bit_ceil(std::max(bytes, kBlockBytesLeast));
+}
 
 Form same_bytes(std::size_t element_bytes) {
   switch (element_bytes) {
@@ -72,77 +77,60 @@ Status Gpu::load(std::span<const std::byte> kernels) {
 // What the driver answers here could not be acted upon.
 Gpu::~Gpu() {
   driver_.context_set_current(context_);
-  for (const StreamHandle stream : streams_) driver_.stream_destroy(stream);
-  for (const EventHandle event : events_) driver_.event_destroy(event);
-  for (const DeviceBlock& block : blocks_) driver_.memory_free(block.address);
-  for (const PinnedBlock& block : pinned_blocks_) driver_.host_free(block.memory);
+  for (const StreamHandle stream : streams_.made()) driver_.stream_destroy(stream);
+  for (const EventHandle event : events_.made()) driver_.event_destroy(event);
+  for (const DeviceBlock& block : blocks_.made()) driver_.memory_free(block.address);
+  for (const PinnedBlock& block : pinned_blocks_.made()) driver_.host_free(block.memory);
   if (module_ != nullptr) driver_.module_unload(module_);
 }
 
 Result<DeviceBlock> Gpu::take_device_block(std::size_t bytes) {
-  const std::size_t wanted = std::bit_ceil(std::max(bytes, kBlockBytesLeast));
-  if (const auto found = free_blocks_.find(wanted); found != free_blocks_.end()) {
-    const DeviceBlock block{found->second, found->first};
-    free_blocks_.erase(found);
-    return block;
-  }
-  DeviceBlock block{0, wanted};
-  HORA_DRIVER_TRY(driver_, memory_allocate, &block.address, block.bytes);
-  blocks_.push_back(block);
-  return block;
+  const std::size_t wanted = block_bytes(bytes);
+  return blocks_.take(wanted, [&](DeviceBlock* block) -> Status {
+    block->bytes = wanted;
+    HORA_DRIVER_TRY(driver_, memory_allocate, &block->address, wanted);
+    return {};
+  });
 }
 
 void Gpu::give_back(const DeviceBlock& block) {
-  if (block.address != 0) free_blocks_.emplace(block.bytes, block.address);
+  if (block.address != 0) blocks_.give_back(block.bytes, block);
 }
 
 Result<PinnedBlock> Gpu::take_pinned_block(std::size_t bytes) {
-  const std::size_t wanted = std::bit_ceil(std::max(bytes, kBlockBytesLeast));
-  if (const auto found = free_pinned_blocks_.find(wanted); found != free_pinned_blocks_.end()) {
-    const PinnedBlock block{found->second, found->first};
-    free_pinned_blocks_.erase(found);
-    return block;
-  }
-  void* memory = nullptr;
-  HORA_DRIVER_TRY(driver_, host_allocate, &memory, wanted, kHostMemoryPortable);
-  pinned_blocks_.push_back({static_cast<std::byte*>(memory), wanted});
-  return pinned_blocks_.back();
+  const std::size_t wanted = block_bytes(bytes);
+  return pinned_blocks_.take(wanted, [&](PinnedBlock* block) -> Status {
+    void* memory = nullptr;
+    HORA_DRIVER_TRY(driver_, host_allocate, &memory, wanted, kHostMemoryPortable);
+    *block = {static_cast<std::byte*>(memory), wanted};
+    return {};
+  });
 }
 
 void Gpu::give_back(const PinnedBlock& block) {
-  if (block.memory != nullptr) free_pinned_blocks_.emplace(block.bytes, block.memory);
+  if (block.memory != nullptr) pinned_blocks_.give_back(block.bytes, block);
 }
 
 Result<StreamHandle> Gpu::take_stream() {
-  if (free_streams_.empty()) {
-    StreamHandle stream = nullptr;
-    HORA_DRIVER_TRY(driver_, stream_create, &stream, kStreamNonBlocking, 0);
-    streams_.push_back(stream);
-    return stream;
-  }
-  const StreamHandle stream = free_streams_.back();
-  free_streams_.pop_back();
-  return stream;
+  return streams_.take(kOneKind, [&](StreamHandle* stream) -> Status {
+    HORA_DRIVER_TRY(driver_, stream_create, stream, kStreamNonBlocking, 0);
+    return {};
+  });
 }
 
 void Gpu::give_back_stream(StreamHandle stream) {
-  if (stream != nullptr) free_streams_.push_back(stream);
+  if (stream != nullptr) streams_.give_back(kOneKind, stream);
 }
 
 Result<EventHandle> Gpu::take_event() {
-  if (free_events_.empty()) {
-    EventHandle event = nullptr;
-    HORA_DRIVER_TRY(driver_, event_create, &event, kEventWithoutTiming);
-    events_.push_back(event);
-    return event;
-  }
-  const EventHandle event = free_events_.back();
-  free_events_.pop_back();
-  return event;
+  return events_.take(kOneKind, [&](EventHandle* event) -> Status {
+    HORA_DRIVER_TRY(driver_, event_create, event, kEventWithoutTiming);
+    return {};
+  });
 }
 
 void Gpu::give_back_event(EventHandle event) {
-  if (event != nullptr) free_events_.push_back(event);
+  if (event != nullptr) events_.give_back(kOneKind, event);
 }
 
 Status Gpu::add_words() {

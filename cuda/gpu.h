@@ -3,13 +3,13 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <span>
 #include <vector>
 
 #include "cuda/driver.h"
 #include "cuda/kernels/pieces.h"
+#include "cuda/pool.h"
 #include "hora/status.hpp"
 #include "hora/types.hpp"
 #include "interfaces/operation.h"
@@ -90,14 +90,10 @@ class Gpu {
   ModuleHandle module_ = nullptr;
   FunctionHandle copy_in_[kFormCount] = {};
   FunctionHandle copy_out_[kFormCount] = {};
-  std::vector<DeviceBlock> blocks_;  // all that were made
-  std::vector<PinnedBlock> pinned_blocks_;
-  std::vector<StreamHandle> streams_;
-  std::vector<EventHandle> events_;
-  std::multimap<std::size_t, DeviceAddress> free_blocks_;  // by bytes
-  std::multimap<std::size_t, std::byte*> free_pinned_blocks_;
-  std::vector<StreamHandle> free_streams_;
-  std::vector<EventHandle> free_events_;
+  Pool<DeviceBlock> blocks_;
+  Pool<PinnedBlock> pinned_blocks_;
+  Pool<StreamHandle> streams_;
+  Pool<EventHandle> events_;
   std::vector<Word> free_words_;
 };
 

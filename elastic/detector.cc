@@ -30,6 +30,8 @@ void Detector::enter(const View& view, MemberId self, TimePoint now) {
     }
     peer.in_view = true;
   }
+  for (auto& [id, peer] : peers_)
+    if (peer.met && !peer.in_view) peer.record.reset();  // it has voted
   std::erase_if(strangers_, [this](MemberId id) { return peers_[id].met; });
 }
 

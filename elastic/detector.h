@@ -22,12 +22,12 @@ struct Peer {
   std::string suspicion;  // why it is suspected; empty: it is not
   bool dead = false;      // certainly
   bool leaving = false;
-  std::optional<Record> record;  // its last word; only of the dead, where it could be read
+  std::optional<Record> record;  // its last word; only of the dead, until a view without them, where it could be read
 
   [[nodiscard]] bool alive() const noexcept { return !dead && suspicion.empty(); }
 };
 
-// Not thread safe. Members are incarnations: what is known of one never has to be forgotten.
+// Not thread safe. Who was once a member is known for good: it is told which view dropped it when it asks.
 class Detector {
  public:
   Detector(Duration silence, Duration link_grace) : silence_(silence), link_grace_(link_grace) {}

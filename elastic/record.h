@@ -53,12 +53,16 @@ struct Record {
   friend bool operator==(const Record&, const Record&) = default;
 };
 
+void encode(wire::Writer& out, const Member& member);
+void encode(wire::Writer& out, const AgreedConfig& config);
 void encode(wire::Writer& out, const View& view);
 void encode(wire::Writer& out, const Ballot& ballot);
 void encode(wire::Writer& out, const Decision& decision);
 void encode(wire::Writer& out, const Acceptance& acceptance);
 
 // On malformed input these fail the reader; the value returned is then meaningless.
+Member decode_member(wire::Reader& in);
+AgreedConfig decode_config(wire::Reader& in);
 View decode_view(wire::Reader& in);
 Ballot decode_ballot(wire::Reader& in);
 Decision decode_decision(wire::Reader& in);

@@ -5,11 +5,9 @@
 //   comm.allreduce(std::span(gradient), hora::ReduceOp::average);
 //   comm.shutdown();
 //
-// Two fronts over one engine:
-//   ordered     comm.allreduce(...): every rank makes the same calls in the same order, as with NCCL and MPI. Lowest
-//   latency. negotiated  comm.allreduce_async("name", ...): any order, as with Horovod. Ranks agree on what is ready
-//   everywhere, small
-//               tensors are fused.
+// Two fronts over one engine. Ordered, comm.allreduce(...): every rank makes the same calls in the same order, as with
+// NCCL and MPI; this has the lowest latency. Negotiated, comm.allreduce_async("name", ...): any order, as with Horovod;
+// ranks agree on what is ready everywhere, and small tensors are fused.
 //
 // When a rank dies, calls that were under way do not fail: survivors agree on a new view, finish or redo what was
 // interrupted with the same bits on every survivor, and the call returns with a higher epoch. rank() and size() change
@@ -172,7 +170,8 @@ class HORA_EXPORT Communicator {
   // Every rank's `data` becomes that of `root` (a rank of view()).
   Outcome broadcast(void* data, std::uint64_t count, DataType dtype, int root);
   // out[r * count + i] = in_r[i]: every rank gives `count` elements and gets size() * count. The size is that of
-  // view(): when it changes under the call, the call throws peer_failed and nothing was written.
+  // view(): when it changes under the call, the call throws peer_failed and `out` is undefined. `in` may lie in `out`,
+  // best at out + rank() * count (NCCL's in-place form): anywhere else it is overwritten.
   Outcome allgather(const void* in, void* out, std::uint64_t count, DataType dtype);
   // Returns when every member has called it.
   Outcome barrier();
@@ -207,8 +206,10 @@ class HORA_EXPORT Communicator {
 
   // Negotiated front --------------------------------------------------------------------------------------------------
   // A name stands for the same tensor on every rank; it can be in flight once at a time (a second submission fails with
-  // invalid_argument). Submitting never waits for other ranks. A disagreement about a name (shape, dtype, operation,
-  // root) fails it with `mismatch` on every rank, naming who said what; other names go on.
+  // invalid_argument). Names are kept as long as the view: use the same ones in each step, not a new one ("loss_17")
+  // every time. A view has room for 2^20, then what has another name fails with `resource`. Submitting never waits for
+  // other ranks. A disagreement about a name (shape, dtype, operation, root) fails it with `mismatch` on every rank,
+  // naming who said what; other names go on.
 
   Handle allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op = ReduceOp::sum);
   Handle broadcast_async(std::string_view name, const Tensor& tensor, int root);

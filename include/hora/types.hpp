@@ -15,6 +15,9 @@ struct Rank {
   friend auto operator<=>(const Rank&, const Rank&) = default;
 };
 
+// Most members of a view: a rank has 12 bits where ranks compare their calls.
+inline constexpr int kRanksMost = 4096;
+
 // One incarnation of one process in one job. Never reused, not even by a replacement of the same process.
 struct MemberId {
   std::uint64_t value = 0;

@@ -19,7 +19,7 @@ struct Member {
   friend bool operator==(const Member&, const Member&) = default;
 };
 
-// Who decides the successor of a view (protocol law 1): a majority of its members, or a compare-and-swap in the store.
+// Who decides the successor of a view (protocol law 1). The store does not yet, and a view that says so is refused.
 enum class Decider : std::uint8_t { members, store };
 
 // How the members of a job move bytes. Chosen once, by the founders.

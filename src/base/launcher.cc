@@ -8,12 +8,12 @@
 #include <cstddef>
 
 #include "base/sha256.h"
+#include "hora/types.hpp"
 
 namespace hora {
 
 namespace {
 
-constexpr std::uint64_t kRanksMost = 65'536;
 
 struct Kind {
   std::string_view name;

@@ -13,7 +13,6 @@ namespace hora {
 namespace {
 
 constexpr std::uint64_t kDayMs = 24ULL * 60 * 60 * 1000;
-constexpr std::uint64_t kRanksMost = 65'536;
 
 Status invalid(std::string text) {
   return Status(StatusCode::invalid_argument, std::move(text));
@@ -103,16 +102,27 @@ void read_identity(const Environment& environment, const Launch& launch, uid_t u
   options.meeting = store.empty() ? fmt::format("unix:@hora-{}-{}", user, launch.host_job) : with_scheme(store);
 }
 
-Status read_limits(const Environment& environment, Options& options) {
+// What numbers may be, whoever sets them: visit(variable, field, least, most, suffixes) for each.
+template <typename AnyOptions, typename Visitor>
+Status for_each_range(AnyOptions& options, const Visitor& visit) {
+  constexpr auto kPlain = Suffixes::none, kSizes = Suffixes::sizes;
+  HORA_TRY(visit("HORA_START_TIMEOUT_MS", options.start_timeout_ms, 1, kDayMs, kPlain));
+  HORA_TRY(visit("HORA_SILENCE_MS", options.silence_ms, 10, kDayMs, kPlain));
+  HORA_TRY(visit("HORA_STALL_WARNING_MS", options.stall_warning_ms, 1, kDayMs, kPlain));
+  HORA_TRY(visit("HORA_OPERATION_TIMEOUT_MS", options.operation_timeout_ms, 1, 30 * kDayMs, kPlain));
+  HORA_TRY(visit("HORA_MIN_SIZE", options.min_size, 1, kRanksMost, kPlain));
+  HORA_TRY(visit("HORA_FUSION_BYTES", options.fusion_bytes, 0, 1ULL << 30, kSizes));
+  HORA_TRY(visit("HORA_CHUNK_BYTES", options.chunk_bytes, 0, 64ULL << 20, kSizes));
+  HORA_TRY(visit("HORA_ONE_SHOT_BYTES", options.one_shot_bytes, 0, 64ULL << 20, kSizes));
+  HORA_TRY(visit("HORA_SOCKETS_PER_PAIR", options.sockets_per_pair, 1, 16, kPlain));
+  return visit("HORA_JOIN_LOG_BYTES", options.join_log_bytes, 1 << 20, 1ULL << 50, kSizes);
+}
+
+Status read_numbers(const Environment& environment, Options& options) {
   const Fields fields(environment);
-  HORA_TRY(fields.number("HORA_START_TIMEOUT_MS", options.start_timeout_ms, 1, kDayMs));
-  HORA_TRY(fields.number("HORA_SILENCE_MS", options.silence_ms, 10, kDayMs));
-  HORA_TRY(fields.number("HORA_STALL_WARNING_MS", options.stall_warning_ms, 1, kDayMs));
-  HORA_TRY(fields.number("HORA_OPERATION_TIMEOUT_MS", options.operation_timeout_ms, 1, 30 * kDayMs));
-  HORA_TRY(fields.number("HORA_MIN_SIZE", options.min_size, 1, kRanksMost));
-  HORA_TRY(fields.number("HORA_FUSION_BYTES", options.fusion_bytes, 0, 1ULL << 30, Suffixes::sizes));
-  HORA_TRY(fields.number("HORA_CHUNK_BYTES", options.chunk_bytes, 0, 64ULL << 20, Suffixes::sizes));
-  HORA_TRY(fields.number("HORA_ONE_SHOT_BYTES", options.one_shot_bytes, 0, 64ULL << 20, Suffixes::sizes));
+  HORA_TRY(
+      for_each_range(options, [&](std::string_view name, auto& field, std::uint64_t least, std::uint64_t most,
+                                  Suffixes suffixes) { return fields.number(name, field, least, most, suffixes); }));
   return fields.flag("HORA_KILL_SUSPECTS", options.kill_suspects);
 }
 
@@ -144,8 +154,6 @@ Status read_transport(const Environment& environment, Options& options) {
       return invalid(fmt::format("HORA_TRANSPORT: '{}' is not shm, tcp, mixed or mpi", *text));
   }
   fields.text("HORA_MPI_PLUGIN", options.mpi_plugin);
-  HORA_TRY(fields.number("HORA_SOCKETS_PER_PAIR", options.sockets_per_pair, 1, 16));
-  HORA_TRY(fields.number("HORA_JOIN_LOG_BYTES", options.join_log_bytes, 1 << 20, 1ULL << 50, Suffixes::sizes));
   fields.text("HORA_SOCKET_IFNAME", options.socket_interface);
   return read_ports(environment, options);
 }
@@ -157,6 +165,22 @@ Status check_job_name(const std::string& job) {
       job.begin(), job.end(), [](unsigned char c) { return std::isalnum(c) != 0 || c == '.' || c == '_' || c == '-'; });
   if (plain && !job.empty() && job.size() <= 64) return {};
   return invalid(fmt::format("HORA_JOB: '{}' is not 1 to 64 letters, digits, '.', '_' and '-'", job));
+}
+
+Status check_options(const Options& options) {
+  const auto within = [](std::string_view name, std::uint64_t value, std::uint64_t least, std::uint64_t most,
+                         Suffixes) -> Status {
+    if (value >= least && value <= most) return {};
+    return invalid(fmt::format("{}: {} is not from {} to {}", name, value, least, most));
+  };
+  if (options.size < 1 || options.size > kRanksMost || options.rank < 0 || options.rank >= options.size) {
+    return invalid(fmt::format("rank {} of {} is no rank of 1 to {}", options.rank, options.size, kRanksMost));
+  }
+  HORA_TRY(check_job_name(options.job));
+  if (options.port_first > options.port_last) {
+    return invalid(fmt::format("HORA_PORT_RANGE: {}-{} is empty", options.port_first, options.port_last));
+  }
+  return for_each_range(options, within);
 }
 
 Result<ParsedOptions> parse_options(const Environment& whole, std::span<const Ancestor> ancestors, uid_t user) {
@@ -175,7 +199,7 @@ Result<ParsedOptions> parse_options(const Environment& whole, std::span<const An
   fields.text("HORA_JOB", options.job);
   HORA_TRY(check_job_name(options.job));
   fields.text("HORA_SECRET", options.secret);
-  HORA_TRY(read_limits(environment, options));
+  HORA_TRY(read_numbers(environment, options));
   HORA_TRY(read_transport(environment, options));
   HORA_TRY(fields.number("HORA_PROCESS", options.process, 0, 1U << 30));
   if (const auto level = parse_log_level(environment); !level) return level.status();

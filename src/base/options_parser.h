@@ -23,6 +23,9 @@ Result<ParsedOptions> parse_options(const Environment& environment, std::span<co
 // With the environment, ancestors and user of this process.
 Result<ParsedOptions> parse_options_of_process();
 
+// Whether a job can be begun with what a program has set, as parse_options() checks what the environment says.
+Status check_options(const Options& options);
+
 // The name of a job becomes part of socket names, whose length is limited.
 Status check_job_name(const std::string& job);
 

@@ -18,48 +18,13 @@
 #include "base/sha256.h"
 #include "base/socket_address.h"
 #include "base/wire.h"
+#include "elastic/record.h"
 #include "transports/shm/segment.h"
 
 namespace hora::engine {
 namespace {
 
 using std::chrono::milliseconds;
-
-void write_config(wire::Writer& writer, const AgreedConfig& config) {
-  writer.u32(config.min_size);
-  writer.u32(config.silence_ms);
-  writer.u64(config.fusion_bytes);
-  writer.u32(config.chunk_bytes);
-  writer.u32(config.one_shot_bytes);
-  writer.u8(static_cast<std::uint8_t>(config.transport));
-  writer.u32(config.sockets_per_pair);
-}
-
-AgreedConfig read_config(wire::Reader& reader) {
-  AgreedConfig config;
-  config.min_size = reader.u32();
-  config.silence_ms = reader.u32();
-  config.fusion_bytes = reader.u64();
-  config.chunk_bytes = reader.u32();
-  config.one_shot_bytes = reader.u32();
-  config.transport = static_cast<Transport>(reader.below(kTransportCount));
-  config.sockets_per_pair = reader.u32();
-  return config;
-}
-
-void write_member(wire::Writer& writer, const Member& member) {
-  writer.u64(member.id.value);
-  writer.u64(member.host);
-  writer.string(member.address);
-}
-
-Member read_member(wire::Reader& reader) {
-  Member member;
-  member.id = MemberId{reader.u64()};
-  member.host = reader.u64();
-  member.address = reader.string();
-  return member;
-}
 
 // What each rank publishes. All but the member counts of rank 0 only.
 struct Founder {
@@ -69,15 +34,15 @@ struct Founder {
 };
 
 void write_founder(wire::Writer& writer, const Founder& founder) {
-  write_member(writer, founder.member);
-  write_config(writer, founder.config);
+  elastic::encode(writer, founder.member);
+  elastic::encode(writer, founder.config);
   writer.u8(founder.transport ? static_cast<std::uint8_t>(*founder.transport) + 1 : 0);
 }
 
 Founder read_founder(wire::Reader& reader) {
   Founder founder;
-  founder.member = read_member(reader);
-  founder.config = read_config(reader);
+  founder.member = elastic::decode_member(reader);
+  founder.config = elastic::decode_config(reader);
   if (const std::uint8_t asked = reader.below(kTransportCount + 1); asked > 0)
     founder.transport = static_cast<Transport>(asked - 1);
   return founder;
@@ -97,12 +62,7 @@ std::string encode_outcome(const Result<View>& outcome) {
   wire::Writer writer;
   writer.u8(static_cast<std::uint8_t>(outcome.status().code()));
   writer.string(outcome.status().message());
-  if (outcome.ok()) {
-    const View& view = outcome.value();
-    writer.u32(static_cast<std::uint32_t>(view.members.size()));
-    for (const Member& member : view.members) write_member(writer, member);
-    write_config(writer, view.config);
-  }
+  if (outcome.ok()) elastic::encode(writer, outcome.value());
   return encode_text(writer);
 }
 
@@ -111,11 +71,7 @@ Result<View> decode_outcome(const std::string& text) {
   const auto code = static_cast<StatusCode>(reader.below(static_cast<std::uint8_t>(StatusCode::internal) + 1));
   std::string message = reader.string();
   if (reader.ok() && code != StatusCode::ok) return Status(code, std::move(message));
-  View view;
-  view.epoch = Epoch{1};
-  const std::uint32_t size = reader.count(20);
-  for (std::uint32_t rank = 0; rank < size; ++rank) view.members.push_back(read_member(reader));
-  view.config = read_config(reader);
+  View view = elastic::decode_view(reader);
   if (!reader.finished()) return Status(StatusCode::internal, "the store holds a malformed founding view");
   return view;
 }
@@ -344,7 +300,7 @@ namespace {
 // together with its content: who has number K finds all before it. The counter `joiners` only tells where to begin.
 Result<std::int64_t> enlist(const Options& options, Store& store, const Member& self) {
   wire::Writer writer;
-  write_member(writer, self);
+  elastic::encode(writer, self);
   const std::string record = encode_text(writer);
   auto taken = store.add(key_of(options, "joiners"), 0);
   if (!taken.ok()) return taken.status();
@@ -395,7 +351,7 @@ Result<RunningJob> find_members(const Options& options, Store& store, const Cloc
     if (!record.ok()) return record.status();
     const std::string text = record->value_or("");
     wire::Reader reader(bytes_of(text));
-    job.members.push_back(read_member(reader));
+    job.members.push_back(elastic::decode_member(reader));
     if (!reader.finished())
       return Status(StatusCode::internal, fmt::format("the store holds a malformed record of newcomer {}", earlier));
   }

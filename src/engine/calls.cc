@@ -26,8 +26,9 @@ Outcome Engine::run(const Signature& signature, const Extent& extent, std::optio
   ordered_work_.reset();
   ordered_work_.signature = signature;
   ordered_work_.extent = extent;
-  remember_view(ordered_work_);
-  take_token([] { return false; }, std::nullopt);
+  ordered_work_.meaning = meaning_of(signature, view());
+  if (!take_token([this] { return fenced_.load(std::memory_order_acquire); }, std::nullopt, Purpose::begin))
+    throw_if_fenced();
   begin_ordered();
   HORA_FAILPOINT("engine.ordered_begun");
   attended_ = &ordered_work_;
@@ -59,26 +60,26 @@ void Engine::record_ordered() {
 Work* Engine::submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
                      const Extent& extent, bool attended) {
   throw_if_fenced();
-  Work* work = new_work();
+  const Meaning meaning = meaning_of(signature, view());
+  Work* work = works_.take(2);  // the caller's reference, and the engine's
   work->name.assign(name);
   work->signature = signature;
+  work->meaning = meaning;
   work->shape.assign(shape.begin(), shape.end());
   work->extent = extent;
-  remember_view(*work);
   enqueue(work, attended);
   return work;
 }
 
 void Engine::run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
                  Errand& errand) {
-  Work* work = new_work();
+  Work* work = works_.take(1);
   work->name.assign(name);
   work->signature = signature;
+  work->meaning = {view().epoch, root, 0};
   work->shape.clear();
   work->extent = extent;
-  work->root = root;
   work->errand = &errand;
-  work->references.store(1, std::memory_order_relaxed);  // the engine's alone
   errands_.fetch_add(1, std::memory_order_seq_cst);
   enqueue(work, false);
 }
@@ -98,34 +99,22 @@ void Engine::enqueue(Work* work, bool attended) {
     submitted_.push_back(work);
     inbox_filled_.store(true, std::memory_order_seq_cst);  // seq_cst: see unattended_work() and sleep_unless()
   }
+  if (fenced_.load(std::memory_order_seq_cst)) return end_what_came_late();  // seq_cst: see fence()
   wake_driver();
   if (!attended) wake_background();
+}
+
+// After a fence nobody drives any more.
+void Engine::end_what_came_late() {
+  token_.acquire();
+  accept_inbox();
+  token_.release();
 }
 
 bool Engine::wait(Work& work, std::optional<Duration> timeout) {
   const bool ended = drive_until([&work] { return work.done(); }, &work, timeout);
   if (ended) adopt_view(work.outcome.epoch);
   return ended;
-}
-
-void Engine::release(Work* work) noexcept {
-  // acq_rel: the last of the two sees all that the other did with it.
-  if (work->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
-  const MutexLock lock(inbox_mutex_);
-  free_works_.push_back(work);
-}
-
-Work* Engine::new_work() {
-  const MutexLock lock(inbox_mutex_);
-  if (free_works_.empty()) {
-    works_.push_back(std::make_unique<Work>(*this));
-    free_works_.reserve(works_.size());  // release() never allocates
-    free_works_.push_back(works_.back().get());
-  }
-  Work* work = free_works_.back();
-  free_works_.pop_back();
-  work->reset();
-  return work;
 }
 
 void Engine::wait_for_successor(Epoch epoch) {
@@ -202,13 +191,6 @@ void Engine::adopt_view(Epoch epoch) {
   if (callback && after != before) callback(*before, *after);
 }
 
-// What the caller means by its root and by the size of its result is of the view that it sees.
-void Engine::remember_view(Work& work) const {
-  if (work.signature.kind == Collective::broadcast)
-    work.root = view().members.at(static_cast<std::size_t>(work.signature.root.value)).id;
-  if (work.signature.kind == Collective::allgather) work.size = view().size();
-}
-
 void Engine::throw_if_fenced() const {
   if (fenced_.load(std::memory_order_acquire)) throw Error(fence_cause_);
 }
@@ -226,7 +208,8 @@ void Engine::run_background() {
     if (callers_.load(std::memory_order_seq_cst) == 0 && interrupted_.load(std::memory_order_seq_cst) == 0 &&
         token_.try_acquire()) {
       Ladder ladder(kUnattended);
-      while (!relieved() && interrupted_.load(std::memory_order_relaxed) == 0) {
+      for (std::uint32_t turn = 1; !relieved() && interrupted_.load(std::memory_order_relaxed) == 0; ++turn) {
+        if (turn % kTurnsPerPatience == 0) check_patience();
         if (drive_once())
           ladder.restart();
         else if (!ladder.climb())

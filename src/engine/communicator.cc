@@ -1,6 +1,9 @@
 // The C++ facade: checks what the caller gave, and hands it to the engine.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cstring>
+
 #include "collectives/reduce_kernels.h"
 #include "engine/session.h"
 #include "hora/hora.hpp"
@@ -10,6 +13,8 @@ namespace hora {
 namespace {
 
 constexpr std::uint64_t kCountLimit = std::uint64_t{1} << 40;
+constexpr auto kLongestWait =
+    std::chrono::hours(24 * 365);  // whoever waits for longer gets this: clocks do not overflow
 
 [[noreturn]] void refuse(const std::string& text) {
   throw Error(Status(StatusCode::invalid_argument, text));
@@ -20,32 +25,52 @@ void check_buffer(Collective kind, const void* memory, std::uint64_t count) {
   if (memory == nullptr && count > 0) refuse(fmt::format("{}: null buffer for {} elements", to_string(kind), count));
 }
 
-// Equal, or apart.
-void check_overlap(Collective kind, const void* in, std::uint64_t in_bytes, const void* out, std::uint64_t out_bytes) {
+bool overlap(const void* in, std::uint64_t in_bytes, const void* out, std::uint64_t out_bytes) {
   const auto first = reinterpret_cast<std::uintptr_t>(in);
   const auto second = reinterpret_cast<std::uintptr_t>(out);
-  if (first != second && first < second + out_bytes && second < first + in_bytes)
-    refuse(fmt::format("{}: input and output overlap in part; give the same buffer or separate ones", to_string(kind)));
-}
-
-void check_reduction(DataType dtype, ReduceOp op) {
-  if (!collectives::is_supported(dtype, op))
-    refuse(fmt::format("allreduce: {} of {} is not defined; use sum, or a floating type", to_string(op),
-                       to_string(dtype)));
+  return first < second + out_bytes && second < first + in_bytes;
 }
 
 Extent extent_of(const void* source, void* target, std::uint64_t count, DataType dtype) {
   return {static_cast<const std::byte*>(source), static_cast<std::byte*>(target), count * size_of(dtype)};
 }
 
+// Of an allreduce that is allowed; throws otherwise, as those below.
+Extent allreduce_extent(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op) {
+  check_buffer(Collective::allreduce, in, count);
+  check_buffer(Collective::allreduce, out, count);
+  if (!collectives::is_supported(dtype, op))
+    refuse(fmt::format("allreduce: {} of {} is not defined; use sum, or a floating type", to_string(op),
+                       to_string(dtype)));
+  const Extent extent = extent_of(in, out, count, dtype);
+  if (in != out && overlap(in, extent.bytes, out, extent.bytes))
+    refuse("allreduce: input and output overlap in part; give the same buffer or separate ones");
+  return extent;
+}
+
+Extent broadcast_extent(void* data, std::uint64_t count, DataType dtype, int root, int size) {
+  check_buffer(Collective::broadcast, data, count);
+  if (root < 0 || root >= size) refuse(fmt::format("broadcast: root {} is not a rank of {}", root, size));
+  return extent_of(data, data, count, dtype);
+}
+
+// An input that lies in the output is first moved to where the part of `rank` belongs, over which no other part is
+// written. So no rank refuses a call that another one makes.
+Extent allgather_extent(const void* in, void* out, std::uint64_t count, DataType dtype, int rank, int size) {
+  check_buffer(Collective::allgather, in, count);
+  check_buffer(Collective::allgather, out, count);
+  Extent extent = extent_of(in, out, count, dtype);
+  if (!overlap(in, extent.bytes, out, extent.bytes * static_cast<std::uint64_t>(size))) return extent;
+  std::byte* place = extent.target + static_cast<std::uint64_t>(rank) * extent.bytes;
+  if (extent.source != place) std::memmove(place, extent.source, extent.bytes);
+  extent.source = place;
+  return extent;
+}
+
 // `attended`: the caller waits right away.
 engine::Work* submit_allreduce(engine::Session& session, std::string_view name, const Tensor& tensor, ReduceOp op,
                                bool attended) {
-  check_buffer(Collective::allreduce, tensor.source, tensor.count);
-  check_buffer(Collective::allreduce, tensor.target, tensor.count);
-  check_reduction(tensor.dtype, op);
-  const Extent extent = extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype);
-  check_overlap(Collective::allreduce, tensor.source, extent.bytes, tensor.target, extent.bytes);
+  const Extent extent = allreduce_extent(tensor.source, tensor.target, tensor.count, tensor.dtype, op);
   const Signature signature{Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count};
   if (tensor.stream) return session.device(*tensor.stream).submit_device(name, signature, extent, *tensor.stream);
   return session.front().submit(name, signature, tensor.shape, extent, attended);
@@ -55,13 +80,13 @@ engine::Work* submit_allreduce(engine::Session& session, std::string_view name, 
 
 Handle& Handle::operator=(Handle&& other) noexcept {
   if (this == &other) return *this;
-  if (work_ != nullptr) work_->front.release(work_);
+  if (work_ != nullptr) work_->owner.release(work_);
   work_ = std::exchange(other.work_, nullptr);
   return *this;
 }
 
 Handle::~Handle() {
-  if (work_ != nullptr) work_->front.release(work_);
+  if (work_ != nullptr) work_->owner.release(work_);
 }
 
 bool Handle::done() const noexcept {
@@ -70,19 +95,19 @@ bool Handle::done() const noexcept {
 
 Outcome Handle::wait() {
   if (work_ == nullptr) refuse("wait() on a handle that stands for nothing");
-  work_->front.wait(*work_, std::nullopt);
+  work_->owner.wait(*work_, std::nullopt);
   if (!work_->status.ok()) throw Error(work_->status);
   return work_->outcome;
 }
 
 void Handle::order(Stream stream) {
   if (work_ == nullptr) refuse("order() on a handle that stands for nothing");
-  work_->front.order(*work_, stream);
+  work_->owner.order(*work_, stream);
 }
 
 bool Handle::wait_for(std::chrono::nanoseconds timeout) {
   if (work_ == nullptr) refuse("wait_for() on a handle that stands for nothing");
-  if (!work_->front.wait(*work_, timeout)) return false;
+  if (!work_->owner.wait(*work_, std::min<std::chrono::nanoseconds>(timeout, kLongestWait))) return false;
   if (!work_->status.ok()) throw Error(work_->status);
   return true;
 }
@@ -124,27 +149,18 @@ const View& Communicator::view() const noexcept {
 }
 
 Outcome Communicator::allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op) {
-  check_buffer(Collective::allreduce, in, count);
-  check_buffer(Collective::allreduce, out, count);
-  check_reduction(dtype, op);
-  const Extent extent = extent_of(in, out, count, dtype);
-  check_overlap(Collective::allreduce, in, extent.bytes, out, extent.bytes);
-  return session_->front().run_ordered({Collective::allreduce, dtype, op, Rank{0}, count}, extent);
+  return session_->front().run_ordered({Collective::allreduce, dtype, op, Rank{0}, count},
+                                       allreduce_extent(in, out, count, dtype, op));
 }
 
 Outcome Communicator::broadcast(void* data, std::uint64_t count, DataType dtype, int root) {
-  check_buffer(Collective::broadcast, data, count);
-  if (root < 0 || root >= size()) refuse(fmt::format("broadcast: root {} is not a rank of {}", root, size()));
   return session_->front().run_ordered({Collective::broadcast, dtype, ReduceOp::sum, Rank{root}, count},
-                                       extent_of(data, data, count, dtype));
+                                       broadcast_extent(data, count, dtype, root, size()));
 }
 
 Outcome Communicator::allgather(const void* in, void* out, std::uint64_t count, DataType dtype) {
-  check_buffer(Collective::allgather, in, count);
-  check_buffer(Collective::allgather, out, count);
-  const Extent extent = extent_of(in, out, count, dtype);
-  check_overlap(Collective::allgather, in, extent.bytes, out, extent.bytes * static_cast<std::uint64_t>(size()));
-  return session_->front().run_ordered({Collective::allgather, dtype, ReduceOp::sum, Rank{0}, count}, extent);
+  return session_->front().run_ordered({Collective::allgather, dtype, ReduceOp::sum, Rank{0}, count},
+                                       allgather_extent(in, out, count, dtype, rank(), size()));
 }
 
 Outcome Communicator::barrier() {
@@ -153,20 +169,13 @@ Outcome Communicator::barrier() {
 
 Handle Communicator::allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op,
                                Stream stream) {
-  check_buffer(Collective::allreduce, in, count);
-  check_buffer(Collective::allreduce, out, count);
-  check_reduction(dtype, op);
-  const Extent extent = extent_of(in, out, count, dtype);
-  check_overlap(Collective::allreduce, in, extent.bytes, out, extent.bytes);
-  return Handle(
-      session_->device(stream).run_device({Collective::allreduce, dtype, op, Rank{0}, count}, extent, stream));
+  return Handle(session_->device(stream).run_device({Collective::allreduce, dtype, op, Rank{0}, count},
+                                                    allreduce_extent(in, out, count, dtype, op), stream));
 }
 
 Handle Communicator::broadcast(void* data, std::uint64_t count, DataType dtype, int root, Stream stream) {
-  check_buffer(Collective::broadcast, data, count);
-  if (root < 0 || root >= size()) refuse(fmt::format("broadcast: root {} is not a rank of {}", root, size()));
   return Handle(session_->device(stream).run_device({Collective::broadcast, dtype, ReduceOp::sum, Rank{root}, count},
-                                                    extent_of(data, data, count, dtype), stream));
+                                                    broadcast_extent(data, count, dtype, root, size()), stream));
 }
 
 Handle Communicator::allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op) {
@@ -178,11 +187,8 @@ Outcome Communicator::allreduce(std::string_view name, const Tensor& tensor, Red
 }
 
 Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor, int root) {
-  check_buffer(Collective::broadcast, tensor.target, tensor.count);
-  if (root < 0 || root >= size())
-    refuse(fmt::format("broadcast '{}': root {} is not a rank of {}", name, root, size()));
   const Signature signature{Collective::broadcast, tensor.dtype, ReduceOp::sum, Rank{root}, tensor.count};
-  const Extent extent = extent_of(tensor.target, tensor.target, tensor.count, tensor.dtype);
+  const Extent extent = broadcast_extent(tensor.target, tensor.count, tensor.dtype, root, size());
   if (tensor.stream)
     return Handle(session_->device(*tensor.stream).submit_device(name, signature, extent, *tensor.stream));
   return Handle(session_->front().submit(name, signature, tensor.shape, extent, false));
@@ -190,11 +196,9 @@ Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor
 
 Handle Communicator::allgather_async(std::string_view name, const Tensor& tensor) {
   if (tensor.stream) refuse("allgather of device memory is not supported; copy it to the host");
-  check_buffer(Collective::allgather, tensor.source, tensor.count);
-  check_buffer(Collective::allgather, tensor.target, tensor.count);
   return Handle(session_->front().submit(
       name, {Collective::allgather, tensor.dtype, ReduceOp::sum, Rank{0}, tensor.count}, tensor.shape,
-      extent_of(tensor.source, tensor.target, tensor.count, tensor.dtype), false));
+      allgather_extent(tensor.source, tensor.target, tensor.count, tensor.dtype, rank(), size()), false));
 }
 
 void Communicator::on_view_change(std::function<void(const View& before, const View& after)> callback) {
@@ -222,7 +226,8 @@ void Communicator::flush() {
 }
 
 void Communicator::shutdown(std::chrono::milliseconds timeout) {
-  if (const Status status = session_->leave(timeout); !status.ok()) throw Error(status);
+  if (const Status status = session_->leave(std::min<std::chrono::milliseconds>(timeout, kLongestWait)); !status.ok())
+    throw Error(status);
 }
 
 void Communicator::require_equal(std::size_t given, std::size_t wanted) {

@@ -15,6 +15,11 @@ void DataPlane::add(MemberId member, std::shared_ptr<const shm::Segment> segment
   sockets_[member] = std::move(sockets);
 }
 
+void DataPlane::forget(MemberId member) {
+  segments_.erase(member);
+  sockets_.erase(member);
+}
+
 std::vector<const shm::Segment*> DataPlane::segments_of(const View& view) const {
   std::vector<const shm::Segment*> segments;
   for (const Member& member : view.members)
@@ -55,7 +60,11 @@ Status DataPlane::prepare(const View& next) {
 }
 
 Status DataPlane::connect(MemberId member) {
-  if (pairs_ != nullptr) return pairs_->add(member, std::exchange(sockets_[member], {}));
+  if (pairs_ != nullptr) {
+    auto sockets = sockets_.extract(member);
+    if (sockets.empty()) return {};  // its link was lost before: it is silent, and a later view drops it
+    return pairs_->add(member, std::move(sockets.mapped()));
+  }
   const auto segment = segments_.find(member);
   if (segment == segments_.end())
     return {StatusCode::internal, fmt::format("there is no segment of newcomer {:x}", member.value)};

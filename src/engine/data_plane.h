@@ -27,6 +27,8 @@ class DataPlane {
 
   // What came with the link to a member: its segment (null where it shares no memory) and its data sockets.
   void add(MemberId member, std::shared_ptr<const shm::Segment> segment, std::vector<UniqueFd> sockets);
+  // What came with the link of a member that is in no view any more, nor will be; once the last view is installed.
+  void forget(MemberId member);
   // Enters `view`, to all of whose members there are links, with `done` operations behind it. Once.
   Result<GroupTransport*> open(const View& view, const Positions& done);
   // `next` is about to be installed, and nothing moves meanwhile: its newcomers' links are the group's now.

@@ -4,18 +4,11 @@
 
 namespace hora::engine {
 
-// Two references, as every work: the caller's handle, and the lane until finished().
-class DeviceFront::DeviceWork final : public Work, public cuda::Request {
- public:
-  explicit DeviceWork(DeviceFront& owner) : Work(owner) {}
-
- private:
-  void finished(const Ending& ending) override {
-    Front& owner = front;  // a caller that sees the end may release the work at once
-    Work::finish(ending.status, {ending.epoch, ending.contributors});
-    owner.release(this);
-  }
-};
+void DeviceFront::DeviceWork::finished(const Ending& ending) {
+  WorkOwner& front = owner;  // a caller that sees the end may release the work at once
+  Work::finish(ending.status, {ending.epoch, ending.contributors});
+  front.release(this);
+}
 
 namespace {
 
@@ -52,19 +45,6 @@ DeviceFront::DeviceFront(Engine& engine, const Clock& clock) : engine_(engine), 
 
 DeviceFront::~DeviceFront() = default;
 
-DeviceFront::DeviceWork& DeviceFront::new_work() {
-  const MutexLock lock(mutex_);
-  if (free_works_.empty()) {
-    works_.push_back(std::make_unique<DeviceWork>(*this));
-    free_works_.reserve(works_.size());  // release() never allocates
-    free_works_.push_back(works_.back().get());
-  }
-  DeviceWork& work = *free_works_.back();
-  free_works_.pop_back();
-  work.reset();
-  return work;
-}
-
 void DeviceFront::check_context(Stream stream) const {
   if (context_of(runtime_->driver, stream) != lane_->context())
     throw Error(Status(StatusCode::invalid_argument,
@@ -74,18 +54,16 @@ void DeviceFront::check_context(Stream stream) const {
 Work* DeviceFront::submit_device(std::string_view name, const Signature& signature, const Extent& extent,
                                  Stream stream) {
   check_context(stream);
-  DeviceWork& work = new_work();
+  const Meaning meaning = meaning_of(signature, engine_.view());
+  DeviceWork& work = *works_.take(2);
   work.tensor.assign(name);
   work.request = signature;
   work.request.root = Rank{0};
-  work.root_member = {};
-  if (signature.kind == Collective::broadcast)
-    work.root_member = view().members.at(static_cast<std::size_t>(signature.root.value)).id;
+  work.root_member = meaning.root;
   work.memory = extent;
   work.producer = stream.handle;
   if (const Status status = lane_->submit(work); !status.ok()) {
-    const MutexLock lock(mutex_);
-    free_works_.push_back(&work);
+    works_.release(&work), works_.release(&work);
     throw Error(status);
   }
   return &work;
@@ -114,10 +92,7 @@ bool DeviceFront::wait(Work& work, std::optional<Duration> timeout) {
 }
 
 void DeviceFront::release(Work* work) noexcept {
-  // acq_rel: the last of the two sees all that the other did with it.
-  if (work->references.fetch_sub(1, std::memory_order_acq_rel) > 1) return;
-  const MutexLock lock(mutex_);
-  free_works_.push_back(static_cast<DeviceWork*>(work));
+  works_.release(static_cast<DeviceWork*>(work));
 }
 
 void DeviceFront::order(Work& work, Stream stream) {

@@ -3,18 +3,17 @@
 
 #include <memory>
 #include <string_view>
-#include <vector>
 
-#include "base/mutex.h"
 #include "cuda/lane.h"
 #include "engine/engine.h"
 #include "engine/front.h"
 #include "engine/work.h"
+#include "engine/work_pool.h"
 
 namespace hora::engine {
 
-// What concerns host memory it passes on to the engine.
-class DeviceFront final : public Front {
+// Beside the engine, which does everything with host memory.
+class DeviceFront final : public WorkOwner {
  public:
   // The references outlive it. All tensors are in the context of `stream`.
   static Result<std::unique_ptr<DeviceFront>> start(std::shared_ptr<const cuda::Runtime> runtime, Stream stream,
@@ -34,40 +33,32 @@ class DeviceFront final : public Front {
   void stop(const Status& cause) { lane_->stop(cause); }
   [[nodiscard]] cuda::Lane& lane() noexcept { return *lane_; }
 
-  Outcome run_ordered(const Signature& signature, const Extent& extent) override {
-    return engine_.run_ordered(signature, extent);
-  }
-  Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
-               const Extent& extent, bool attended) override {
-    return engine_.submit(name, signature, shape, extent, attended);
-  }
   bool wait(Work& work, std::optional<Duration> timeout) override;
   void release(Work* work) noexcept override;
   void order(Work& work, Stream stream) override;
-  void flush() override {
+  void flush() {
     lane_->flush(std::nullopt);
     engine_.flush();
   }
-  void on_view_change(std::function<void(const View& before, const View& after)> callback) override {
-    engine_.on_view_change(std::move(callback));
-  }
-  [[nodiscard]] const View& view() const noexcept override { return engine_.view(); }
-  [[nodiscard]] Rank rank() const noexcept override { return engine_.rank(); }
 
  private:
-  class DeviceWork;
+  // Two references: the caller's handle, and the lane until finished().
+  class DeviceWork final : public Work, public cuda::Request {
+   public:
+    explicit DeviceWork(DeviceFront& front) : Work(front) {}
+
+   private:
+    void finished(const Ending& ending) override;
+  };
 
   DeviceFront(Engine& engine, const Clock& clock);
-  DeviceWork& new_work();
   void check_context(Stream stream) const;
 
   Engine& engine_;
   const Clock& clock_;
   std::shared_ptr<const cuda::Runtime> runtime_;
   std::unique_ptr<cuda::Lane> lane_;
-  Mutex mutex_;
-  std::vector<std::unique_ptr<DeviceWork>> works_ GUARDED_BY(mutex_);
-  std::vector<DeviceWork*> free_works_ GUARDED_BY(mutex_);
+  WorkPool<DeviceWork, DeviceFront> works_{*this};
 };
 
 }  // namespace hora::engine

@@ -35,7 +35,7 @@ Engine::Engine(const EngineOptions& options, const View& view, const Positions& 
 
 Engine::~Engine() = default;
 
-void Engine::begin_ordered() {
+void Engine::begin_ordered() noexcept {
   if (fenced_.load(std::memory_order_acquire)) return ordered_work_.finish(fence_cause_, {});
   std::uint64_t& number = sequence(Channel::ordered);
   if (!broken_sequences_.empty()) {
@@ -47,7 +47,7 @@ void Engine::begin_ordered() {
       return;
     }
   }
-  if (view_.epoch != view().epoch) {
+  if (view_.epoch != ordered_work_.meaning.epoch) {
     // All members see the same view at this call (see install()), so all refuse it, or none; it then takes no number.
     if (Status bound = bind(ordered_work_); !bound.ok())
       return ordered_work_.finish(std::move(bound), {view_.epoch, 0});
@@ -65,13 +65,13 @@ void Engine::begin_ordered() {
 // positions.
 Status Engine::bind(Work& work) const {
   const auto name = [&work] { return work.name.empty() ? "" : fmt::format(" '{}'", work.name); };
-  if (work.signature.kind == Collective::allgather && work.size != view_.size())
+  if (work.signature.kind == Collective::allgather && work.meaning.size != view_.size())
     return {StatusCode::peer_failed,
             fmt::format("allgather{}: the job went from {} to {} members, so the result has another size than the call "
                         "expects (see on_view_change)",
-                        name(), work.size, view_.size())};
+                        name(), work.meaning.size, view_.size())};
   if (work.signature.kind != Collective::broadcast) return {};
-  const auto root = view_.rank_of(work.root);
+  const auto root = view_.rank_of(work.meaning.root);
   if (!root)
     return {StatusCode::peer_failed,
             fmt::format("broadcast{}: its root is no longer a member (epoch {})", name(), view_.epoch.value)};
@@ -79,7 +79,7 @@ Status Engine::bind(Work& work) const {
   return {};
 }
 
-bool Engine::drive_once() {
+bool Engine::drive_once() noexcept {
   bool moved = false;
   if (inbox_filled_.load(std::memory_order_acquire)) moved = accept_inbox();
   if (unsettled_.load(std::memory_order_relaxed)) [[unlikely]]
@@ -191,7 +191,7 @@ void Engine::start_group(const Signature& signature) {
     end_execution(Channel::negotiated, step);
 }
 
-bool Engine::accept_inbox() {
+bool Engine::accept_inbox() noexcept {
   std::vector<Work*> works;
   std::deque<std::pair<MemberId, wire::Bytes>> messages;
   {
@@ -216,7 +216,7 @@ bool Engine::accept_inbox() {
   return true;
 }
 
-void Engine::accept(Work* work) {
+void Engine::accept(Work* work) noexcept {
   const Outcome nothing{view_.epoch, 0};
   if (fenced_.load(std::memory_order_acquire)) return finish(work, fence_cause_, nothing);
   if (const auto broken = broken_names_.lower_bound(work->name);

@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <span>
@@ -29,6 +30,7 @@
 #include "engine/recorder.h"
 #include "engine/token.h"
 #include "engine/work.h"
+#include "engine/work_pool.h"
 #include "hora/hora.hpp"
 #include "interfaces/board.h"
 #include "interfaces/clock.h"
@@ -72,7 +74,7 @@ class Engine final : public Front, public HostPlane {
   Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
                const Extent& extent, bool attended) override;
   bool wait(Work& work, std::optional<Duration> timeout) override;
-  void release(Work* work) noexcept override;
+  void release(Work* work) noexcept override { works_.release(work); }
   void flush() override;
   // The same, until `deadline`; false where this rank was fenced, or the deadline passed, before.
   bool wait_stable(std::optional<TimePoint> deadline);
@@ -111,7 +113,7 @@ class Engine final : public Front, public HostPlane {
   void on_negotiation_message(MemberId from, std::span<const std::byte> message);
   void on_flush_message(MemberId from, std::span<const std::byte> message);
   void on_device_message(MemberId from, std::span<const std::byte> message);
-  // Takes the token for good, until install() or fence(). What the report says is final until then.
+  // Takes the token for good, until install() or fence(). What the report says is final until then. Empty once fenced.
   [[nodiscard]] wire::Bytes freeze();
   // Enters `next` as `verdict` (of decide()) says, and lets drivers go on. Freezes first where that was not done.
   Status install(const View& next, std::span<const std::byte> verdict);
@@ -151,8 +153,13 @@ class Engine final : public Front, public HostPlane {
   Outcome run(const Signature& signature, const Extent& extent, std::optional<Duration> patience);
   void await_ordered(std::optional<Duration> patience);
   void record_ordered();
+  enum class Purpose : std::uint8_t { begin, drive };  // what a thread wants the token for
   template <typename Done>
-  bool take_token(const Done& done, std::optional<TimePoint> deadline);
+  bool take_token(const Done& done, std::optional<TimePoint> deadline, Purpose purpose);
+  // Whether who drives must let go of the token. seq_cst: see sleep_unless().
+  [[nodiscard]] bool is_wanted() const noexcept {
+    return interrupted_.load(std::memory_order_seq_cst) != 0 || beginners_.load(std::memory_order_seq_cst) != 0;
+  }
   template <typename Done>
   void drive(const Done& done, std::optional<TimePoint> deadline);
   template <typename Done>
@@ -162,21 +169,21 @@ class Engine final : public Front, public HostPlane {
   void wake_driver() noexcept;
   void wake_background() noexcept;
   void throw_if_fenced() const;
-  Work* new_work();
   void enqueue(Work* work, bool attended);
-  void remember_view(Work& work) const;
+  void end_what_came_late();
 
-  // driver.cc: by the holder of the token
-  void begin_ordered();
-  bool drive_once();
+  // driver.cc: by the holder of the token. Driven state that is left half changed is of no use to anybody: where memory
+  // runs out there, this process ends, and the others go on without it.
+  void begin_ordered() noexcept;
+  bool drive_once() noexcept;
   bool settle();
   bool step_channel(Channel channel);
   void end_execution(Channel channel, Step how);
   void finish(Work* work, const Status& status, const Outcome& outcome, bool more = false) noexcept;
   bool drive_negotiation();
   void start_group(const Signature& signature);
-  bool accept_inbox();
-  void accept(Work* work);
+  bool accept_inbox() noexcept;
+  void accept(Work* work) noexcept;
   void apply_negotiation_actions();
   template <typename Done>
   void sleep_unless(const Done& done, Duration longest);
@@ -222,6 +229,7 @@ class Engine final : public Front, public HostPlane {
   std::atomic<std::uint32_t> turn_{0};             // changes when those who wait for another driver should look again
   std::atomic<std::uint32_t> waiting_{0};          // threads that sleep on turn_, or are about to
   std::atomic<std::uint32_t> callers_{0};          // callers' threads that want the token
+  std::atomic<std::uint32_t> beginners_{0};        // ... to begin something with it
   std::atomic<std::uint32_t> background_word_{0};  // changes when the background thread has something to look at
   std::atomic<std::uint32_t> unfinished_{0};       // negotiated works that were submitted and have not ended
   std::atomic<std::uint32_t> errands_{0};          // ... of which no caller knows
@@ -246,16 +254,17 @@ class Engine final : public Front, public HostPlane {
   std::vector<std::pair<MemberId, Positions>> flush_questions_;  // to be answered once that has ended here
   Work ordered_work_;
 
+  WorkPool<Work, WorkOwner> works_{*this};
+
   // --- on the way to the driver
   Mutex inbox_mutex_;
   std::vector<Work*> submitted_ GUARDED_BY(inbox_mutex_);
   std::deque<std::pair<MemberId, wire::Bytes>> messages_ GUARDED_BY(inbox_mutex_);
-  std::vector<std::unique_ptr<Work>> works_ GUARDED_BY(inbox_mutex_);
-  std::vector<Work*> free_works_ GUARDED_BY(inbox_mutex_);
   std::vector<std::pair<MemberId, Positions>> asked_ GUARDED_BY(inbox_mutex_);
   std::atomic<bool> inbox_filled_{false};
 
   // --- flush()
+  std::timed_mutex flush_mutex_;                                 // one at a time: two would take turns beginning
   std::map<MemberId, Positions> held_ GUARDED_BY(inbox_mutex_);  // what members have answered
   std::atomic<std::uint32_t> answers_{0};
   std::deque<std::pair<MemberId, wire::Bytes>> early_messages_;  // driven state: of a view not yet installed

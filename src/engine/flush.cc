@@ -30,7 +30,12 @@ void Engine::flush() {
 }
 
 bool Engine::wait_stable(std::optional<TimePoint> deadline) {
-  if (!take_token([this] { return fenced_.load(std::memory_order_acquire); }, deadline)) return false;
+  std::unique_lock one_at_a_time(flush_mutex_, std::defer_lock);
+  if (!deadline)
+    one_at_a_time.lock();
+  else if (!one_at_a_time.try_lock_for(*deadline - clock_.now()))
+    return false;
+  if (!take_token([this] { return fenced_.load(std::memory_order_acquire); }, deadline, Purpose::begin)) return false;
   const Positions released = ended();
   release_token();
   std::set<MemberId> asked;  // in the view `asked_in`: a question may be lost with a view
@@ -44,7 +49,7 @@ bool Engine::wait_stable(std::optional<TimePoint> deadline) {
     };
     if (std::exchange(asked_in, epoch) != epoch) asked.clear();
     bool held = false;
-    if (take_token(news, deadline)) {
+    if (take_token(news, deadline, Purpose::begin)) {
       held = is_stable(released) || !ask_what_is_held(released, asked);
       if (!held) drive([&] { return news() || is_stable(released); }, deadline);
       release_token();

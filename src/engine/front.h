@@ -15,23 +15,29 @@ namespace hora::engine {
 
 class Work;
 
-// Called by the application's threads. All but release() and the getters throw Error.
-class Front {
+// Where a work came from. Called by the application's threads.
+class WorkOwner {
  public:
-  virtual ~Front() = default;
+  virtual ~WorkOwner() = default;
 
-  // One call at a time.
-  virtual Outcome run_ordered(const Signature& signature, const Extent& extent) = 0;
-  // The result has two references: the caller's, given back by release(), and the front's. `attended`: the caller waits
-  // right away, so that no other thread need be woken.
-  virtual Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
-                       const Extent& extent, bool attended) = 0;
   // False when `timeout` passed first. Does not throw for a failed work.
   virtual bool wait(Work& work, std::optional<Duration> timeout) = 0;
+  // Gives back one of the work's references.
   virtual void release(Work* work) noexcept = 0;
-  // What is enqueued on `stream` from now on sees the result of `work`, which is in device memory.
-  virtual void order(Work& work, Stream stream) {
-    static_cast<void>(work), static_cast<void>(stream);
+  // What is enqueued on `stream` from now on sees the result of `work`, which is in device memory. Throws Error.
+  virtual void order(Work& work, Stream stream) = 0;
+};
+
+// Called by the application's threads. All but release() and the getters throw Error.
+class Front : public WorkOwner {
+ public:
+  // One call at a time.
+  virtual Outcome run_ordered(const Signature& signature, const Extent& extent) = 0;
+  // The caller gives the result back by release(). `attended`: the caller waits right away, so that no other thread
+  // need be woken.
+  virtual Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
+                       const Extent& extent, bool attended) = 0;
+  void order(Work&, Stream) override {
     throw Error(Status(StatusCode::invalid_argument, "order() is for results in device memory; use wait()"));
   }
   virtual void flush() = 0;

@@ -44,7 +44,7 @@ void encode(wire::Writer& out, const std::vector<negotiation::Reject>& rejection
   for (const negotiation::Reject& reject : rejections) {
     out.string(reject.name);
     out.u64(reject.round);
-    out.boolean(reject.code == StatusCode::timed_out);
+    out.u8(static_cast<std::uint8_t>(reject.code));
     out.string(reject.text);
   }
 }
@@ -54,7 +54,7 @@ std::vector<negotiation::Reject> decode_rejections(wire::Reader& in) {
   for (negotiation::Reject& reject : rejections) {
     reject.name = in.string();
     reject.round = in.u64();
-    reject.code = in.boolean() ? StatusCode::timed_out : StatusCode::mismatch;
+    reject.code = static_cast<StatusCode>(in.below(static_cast<std::uint8_t>(StatusCode::internal) + 1));
     reject.text = in.string();
   }
   return rejections;
@@ -92,6 +92,12 @@ std::optional<Verdict> decode_verdict(std::span<const std::byte> bytes) {
   return verdict;
 }
 
+bool has_heard(const Report& report, const negotiation::Reject& reject) {
+  return std::ranges::any_of(report.rejections, [&](const negotiation::Reject& heard) {
+    return heard.name == reject.name && heard.round == reject.round;
+  });
+}
+
 }  // namespace
 
 wire::Bytes Engine::decide(const View& old, const View& next, const std::map<MemberId, wire::Bytes>& reports) {
@@ -121,6 +127,10 @@ wire::Bytes Engine::decide(const View& old, const View& next, const std::map<Mem
       if (channel == Channel::negotiated) verdict.group = report.group;
     }
   }
+  // What every survivor has heard is settled. It would only fill the record, view after view.
+  std::erase_if(verdict.rejections, [&](const negotiation::Reject& reject) {
+    return std::ranges::all_of(reports, [&](const auto& entry) { return has_heard(decoded[entry.first], reject); });
+  });
   return encode(verdict);
 }
 
@@ -151,6 +161,7 @@ std::optional<Positions> Engine::positions_of(std::span<const std::byte> bytes) 
 }
 
 wire::Bytes Engine::freeze() {
+  if (fenced_.load(std::memory_order_acquire)) return {};  // nobody would ever give the token back
   if (!frozen_) {
     interrupted_.store(1, std::memory_order_seq_cst);
     wake_driver();
@@ -277,6 +288,8 @@ void Engine::restart_group(std::uint64_t committed, const std::vector<std::strin
       log_(LogLevel::error, "recovery", "tensor '{}' was ready everywhere but is not pending here", name);
       continue;
     }
+    // A root has another rank now; that it is a member is what REDO says.
+    if (const Status bound = bind(*work); !bound.ok()) log_(LogLevel::error, "recovery", "{}", bound.message());
     works.push_back(work);
     const std::uint64_t count = signature.count + work->signature.count;
     signature = work->signature;
@@ -350,7 +363,9 @@ void Engine::fence(const Status& cause) {
   if (!frozen_) [[maybe_unused]]
     const wire::Bytes unused = freeze();
   fence_cause_ = cause;
-  fenced_.store(true, std::memory_order_seq_cst);  // seq_cst: submissions check it after they filled the inbox
+  // seq_cst: who fills the inbox looks at this afterwards; so either the look at the inbox below sees a submission, or
+  // enqueue() sees this.
+  fenced_.store(true, std::memory_order_seq_cst);
   const Outcome nothing{view_.epoch, 0};
   if (execution(Channel::ordered).active) ordered_work_.finish(cause, nothing);
   for (const Channel channel : kChannels) execution(channel).active = false;

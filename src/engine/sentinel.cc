@@ -23,6 +23,8 @@ wire::Bytes with_subject(Subject subject, std::span<const std::byte> message) {
 
 namespace {
 
+constexpr Duration kLastWords = std::chrono::seconds(1);  // for those that do not read at the moment
+
 std::string describe(const View& view) {
   return fmt::format("epoch {} with {} member{}", view.epoch.value, view.size(), view.size() == 1 ? "" : "s");
 }
@@ -33,33 +35,22 @@ Status SubjectLink::send(MemberId to, std::span<const std::byte> message) {
   return mesh_.send(to, with_subject(subject_, message));
 }
 
-Sentinel::Sentinel(elastic::MembershipOptions options, MemberId self, const View& founding, Engine& engine,
-                   std::map<MemberId, LocalPeer> peers, Donor& donor, SentinelHost& host, control::Mesh& mesh,
-                   shm::Segment& own, const Clock& clock, const Log& log)
-    : self_(self),
-      engine_(&engine),
-      newcomer_(nullptr),
-      donor_(donor),
-      host_(host),
-      mesh_(mesh),
-      own_(own),
-      clock_(clock),
-      log_(log),
+Sentinel::Sentinel(elastic::Membership membership, Role role, std::map<MemberId, LocalPeer> peers,
+                   const Surroundings& surroundings)
+    : role_(std::move(role)),
+      donor_(surroundings.donor),
+      host_(surroundings.host),
+      mesh_(surroundings.mesh),
+      own_(surroundings.own),
+      clock_(surroundings.clock),
+      log_(surroundings.log),
       peers_(std::move(peers)),
-      membership_(std::move(options), self, founding, self.value, clock.now()) {}
+      membership_(std::move(membership)) {}
 
-Sentinel::Sentinel(elastic::MembershipOptions options, const Member& self, Newcomer& newcomer, Donor& donor,
-                   SentinelHost& host, control::Mesh& mesh, shm::Segment& own, const Clock& clock, const Log& log)
-    : self_(self.id),
-      engine_(nullptr),
-      newcomer_(&newcomer),
-      donor_(donor),
-      host_(host),
-      mesh_(mesh),
-      own_(own),
-      clock_(clock),
-      log_(log),
-      membership_(elastic::Membership::outsider(std::move(options), self, self.id.value, clock.now())) {}
+Engine* Sentinel::engine() noexcept {
+  Engine** const engine = std::get_if<Engine*>(&role_);
+  return engine != nullptr ? *engine : nullptr;
+}
 
 void Sentinel::run(shm::LivenessWatcher& watcher) {
   watcher_ = &watcher;
@@ -67,14 +58,15 @@ void Sentinel::run(shm::LivenessWatcher& watcher) {
   accept_inbox();
   watch_members(membership_.view());
   execute_actions();
-  while (!finished() && !stopping_.load(std::memory_order_acquire)) {
+  while (!ending()) {
     const auto deadline = membership_.next_deadline();
     mesh_.run_once(deadline, *this);
     accept_inbox();
     if (const TimePoint now = clock_.now(); deadline && now >= *deadline) membership_.on_deadline(now);
     execute_actions();
   }
-  finished_.store(1, std::memory_order_release);  // release: whoever sees the end sees what led to it
+  if (fenced_) mesh_.drain(clock_.now() + kLastWords);  // others may rely on what was sent before the fence
+  finished_.store(1, std::memory_order_release);        // release: whoever sees the end sees what led to it
   futex_wake_all(finished_);
 }
 
@@ -152,8 +144,12 @@ void Sentinel::carry_out_admission(MemberId newcomer, Epoch epoch) {
 void Sentinel::certain_death(MemberId member) {
   const auto peer = peers_.find(member);
   std::optional<wire::Bytes> record;
-  if (peer != peers_.end() && peer->second.segment) record = peer->second.segment->read_record();
-  if (newcomer_ != nullptr) newcomer_->on_link_down(member);  // a forked child may keep the link itself open
+  if (peer != peers_.end()) {
+    peer->second.gone = true;
+    if (peer->second.segment) record = peer->second.segment->read_record();
+  }
+  // A forked child may keep the link itself open.
+  if (joining() != nullptr) joining()->newcomer.on_link_down(member);
   membership_.on_certain_death(member, std::move(record), clock_.now());
 }
 
@@ -162,20 +158,25 @@ void Sentinel::on_message(MemberId from, std::span<const std::byte> message) {
   const auto body = message.subspan(1);
   switch (static_cast<Subject>(message[0])) {
     case Subject::membership: return membership_.on_message(from, body, clock_.now());
-    case Subject::negotiation:
-      if (engine_ != nullptr) return engine_->on_negotiation_message(from, body);
-      // Members may be in the view that takes this newcomer in before it is.
-      return early_.emplace_back(from, wire::Bytes(message.begin(), message.end())), void();
-    case Subject::flush:
-      if (engine_ != nullptr) return engine_->on_flush_message(from, body);
-      return early_.emplace_back(from, wire::Bytes(message.begin(), message.end())), void();
     case Subject::joining: return on_join_message(from, body);
-    case Subject::device:
-      if (engine_ != nullptr) engine_->on_device_message(from, body);
-      return;
+    case Subject::negotiation:
+    case Subject::flush:
+    case Subject::device: return on_engine_message(from, message);
   }
   log_(LogLevel::warn, "sentinel", "member {:x} sent a message of unknown subject {}", from.value,
        std::to_integer<int>(message[0]));
+}
+
+void Sentinel::on_engine_message(MemberId from, std::span<const std::byte> message) {
+  const auto subject = static_cast<Subject>(message[0]);
+  const auto body = message.subspan(1);
+  if (Engine* const engine = this->engine()) {
+    if (subject == Subject::negotiation) return engine->on_negotiation_message(from, body);
+    if (subject == Subject::flush) return engine->on_flush_message(from, body);
+    return engine->on_device_message(from, body);
+  }
+  // Members may be in the view that takes this newcomer in before it is. Its device is nobody's business until then.
+  if (subject != Subject::device) joining()->early.emplace_back(from, wire::Bytes(message.begin(), message.end()));
 }
 
 void Sentinel::on_link(control::PeerLink link) {
@@ -184,7 +185,7 @@ void Sentinel::on_link(control::PeerLink link) {
   if (!peer.ok()) return log_(LogLevel::warn, "join", "cannot meet member {:x}: {}", id.value, peer.status().message());
   watch_process(id, peer.value());
   peers_[id] = std::move(peer).value();
-  if (newcomer_ != nullptr) newcomer_->on_linked(id);
+  if (joining() != nullptr) joining()->newcomer.on_linked(id);
 }
 
 void Sentinel::watch_process(MemberId id, const LocalPeer& peer) {
@@ -201,7 +202,7 @@ void Sentinel::on_join_message(MemberId from, std::span<const std::byte> bytes) 
   const auto message = decode_join_message(bytes);
   if (!message) return log_(LogLevel::warn, "join", "member {:x} sent a malformed message", from.value);
   if (const auto* welcome = std::get_if<Welcome>(&*message)) {
-    if (newcomer_ != nullptr) newcomer_->on_welcome(from, welcome->view);
+    if (joining() != nullptr) joining()->newcomer.on_welcome(from, welcome->view);
     return;
   }
   const Member& newcomer = std::get<Introduction>(*message).self;
@@ -212,7 +213,7 @@ void Sentinel::on_join_message(MemberId from, std::span<const std::byte> bytes) 
 
 void Sentinel::welcome(MemberId newcomer) {
   // One newcomer tells another what it was told.
-  const View view = engine_ != nullptr ? membership_.view() : newcomer_->view();
+  const View view = joining() != nullptr ? joining()->newcomer.view() : membership_.view();
   if (view.epoch.value == 0) return;
   const wire::Bytes message = encode_join_message(Welcome{view});
   if (const Status status = mesh_.send(newcomer, with_subject(Subject::joining, message)); !status.ok())
@@ -221,7 +222,8 @@ void Sentinel::welcome(MemberId newcomer) {
 
 void Sentinel::on_link_down(MemberId peer) {
   newcomers_.erase(peer);
-  if (newcomer_ != nullptr) newcomer_->on_link_down(peer);
+  if (const auto known = peers_.find(peer); known != peers_.end() && !known->second.pidfd) known->second.gone = true;
+  if (joining() != nullptr) joining()->newcomer.on_link_down(peer);
   membership_.on_link_down(peer, clock_.now());
 }
 
@@ -231,18 +233,26 @@ void Sentinel::on_readable(int fd) {
     if (peer.pidfd.get() == fd) return certain_death(member);
 }
 
+// An action can fail and fence this rank; what the machine wanted after it is then void.
 void Sentinel::execute_actions() {
-  for (auto actions = membership_.take_actions(); !actions.empty(); actions = membership_.take_actions())
-    for (const elastic::Action& action : actions) std::visit([this](const auto& one) { execute(one); }, action);
+  for (auto actions = membership_.take_actions(); !actions.empty(); actions = membership_.take_actions()) {
+    for (const elastic::Action& action : actions) {
+      if (ending()) return;
+      std::visit([this](const auto& one) { execute(one); }, action);
+    }
+  }
 }
 
 void Sentinel::execute(const elastic::Freeze& action) {
-  membership_.on_report(action.epoch, engine_->freeze(), clock_.now());
+  membership_.on_report(action.epoch, engine()->freeze(), clock_.now());
 }
 
 void Sentinel::execute(const elastic::Persist& action) {
-  if (const Status status = own_.write_record(action.record); !status.ok())
-    log_(LogLevel::error, "sentinel", "cannot persist: {}", status.message());
+  // What follows relies on the record: nobody may hear of a promise that could not be written down.
+  if (const Status status = own_.write_record(action.record); !status.ok()) {
+    const std::string why = fmt::format("this rank cannot write down what it decides: {}", status.message());
+    return execute(elastic::Fence{Status(StatusCode::resource, why)});
+  }
   HORA_FAILPOINT("sentinel.record_persisted");
 }
 
@@ -256,27 +266,14 @@ void Sentinel::execute(const elastic::Install& action) {
   for (const elastic::Departure& departure : action.departures)
     log_(departure.left ? LogLevel::info : LogLevel::warn, "elastic", "member {:x} is gone: {}", departure.member.value,
          departure.cause);
-  if (engine_ == nullptr) {
-    const auto done = Engine::positions_of(action.verdict);
-    if (!done) return execute(elastic::Fence{Status(StatusCode::internal, "the verdict is malformed")});
-    const auto engine = host_.enter(action.next, *done);
-    if (!engine.ok()) return execute(elastic::Fence{engine.status()});
-    engine_ = engine.value();
-    for (const auto& [from, message] : std::exchange(early_, {})) on_message(from, message);
-    newcomer_->on_entered(action.next.epoch);
-  } else {
-    [[maybe_unused]] const wire::Bytes report = engine_->freeze();
-    const bool somebody_died = !std::ranges::all_of(action.departures, &elastic::Departure::left);
-    Status status = host_.prepare(action.next, somebody_died);
-    donor_.on_install(action.next);
-    if (status.ok()) status = engine_->install(action.next, action.verdict);
-    if (!status.ok()) return execute(elastic::Fence{status});
-  }
+  if (const Status status = joining() != nullptr ? enter(action) : install(action); !status.ok())
+    return execute(elastic::Fence{status});
   HORA_FAILPOINT("sentinel.view_installed");
   for (const Member& member : action.next.members) newcomers_.erase(member.id);
   for (const auto& [id, member] : newcomers_) welcome(id);
   log_(LogLevel::info, "elastic", "entered {}", describe(action.next));
   watch_members(action.next);
+  forget_departed(action);
   // Who left in order did its part: the end of a job, where ranks leave one after the other, is no failure.
   left_in_order_ += std::count_if(action.departures.begin(), action.departures.end(),
                                   [](const elastic::Departure& departure) { return departure.left; });
@@ -288,12 +285,35 @@ void Sentinel::execute(const elastic::Install& action) {
   }
 }
 
+// The one place where the role changes.
+Status Sentinel::enter(const elastic::Install& action) {
+  const auto done = Engine::positions_of(action.verdict);
+  if (!done) return {StatusCode::internal, "the verdict is malformed"};
+  const auto engine = host_.enter(action.next, *done);
+  if (!engine.ok()) return engine.status();
+  const Joining before = std::move(std::get<Joining>(role_));
+  role_ = engine.value();
+  for (const auto& [from, message] : before.early) on_engine_message(from, message);
+  before.newcomer.on_entered(action.next.epoch);
+  return {};
+}
+
+Status Sentinel::install(const elastic::Install& action) {
+  [[maybe_unused]] const wire::Bytes report = engine()->freeze();
+  const bool somebody_died = !std::ranges::all_of(action.departures, &elastic::Departure::left);
+  const Status prepared = host_.prepare(action.next, somebody_died);
+  donor_.on_install(action.next);
+  return prepared.ok() ? engine()->install(action.next, action.verdict) : prepared;
+}
+
 void Sentinel::execute(const elastic::Fence& action) {
   log_(action.cause.code() == StatusCode::shut_down ? LogLevel::debug : LogLevel::error, "elastic",
        "this rank stops: {}", action.cause.message());
-  if (engine_ != nullptr) engine_->fence(action.cause);
-  if (newcomer_ != nullptr) newcomer_->on_end(action.cause);
-  stopping_.store(true, std::memory_order_release);
+  if (Engine* const engine = this->engine())
+    engine->fence(action.cause);
+  else
+    joining()->newcomer.on_end(action.cause);
+  fenced_ = true;
 }
 
 void Sentinel::execute(const elastic::Kill& action) {
@@ -309,6 +329,24 @@ void Sentinel::watch_members(const View& view) {
     if (const auto peer = peers_.find(member.id); peer != peers_.end() && peer->second.segment)
       segments.push_back(peer->second.segment);
   watcher_->set_peers(std::move(segments));
+}
+
+// Nobody reads any more what the departed have left: the install completed from it what it had to. A newcomer that
+// failed stays until a view without it comes after its death was known here: others may have admitted it until then.
+void Sentinel::forget_departed(const elastic::Install& installed) {
+  for (auto peer = peers_.begin(); peer != peers_.end();) {
+    const MemberId id = peer->first;
+    const LocalPeer& left = peer->second;
+    const bool departed =
+        std::ranges::find(installed.departures, id, &elastic::Departure::member) != installed.departures.end();
+    if (!departed && (!left.gone || installed.next.rank_of(id))) {
+      ++peer;
+      continue;
+    }
+    if (left.pidfd) mesh_.unwatch(left.pidfd.get());
+    host_.forget(id);
+    peer = peers_.erase(peer);
+  }
 }
 
 }  // namespace hora::engine

@@ -10,7 +10,8 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/log.h"
@@ -46,6 +47,7 @@ class SubjectLink final : public Messenger {
 struct LocalPeer {
   UniqueFd pidfd;                               // empty where the peer runs in another pid namespace
   std::shared_ptr<const shm::Segment> segment;  // shared with the liveness watcher, which may still sleep on it
+  bool gone = false;                            // known dead; on another host, where no pidfd tells, its link is lost
 };
 
 // What the sentinel asks of the session, on its own thread.
@@ -57,19 +59,36 @@ class SentinelHost {
   // `view` is about to be installed, and the engine is frozen: the data plane takes over what belongs to its newcomers.
   // `somebody_died`: not all who are not in it any more have left in order.
   virtual Status prepare(const View& view, bool somebody_died) = 0;
+  // `member` is not in the view that was installed now, and will be in no later one: what came with its link can go.
+  virtual void forget(MemberId member) = 0;
   // This newcomer has become a member: the engine from now on, with `done` operations behind it.
   virtual Result<Engine*> enter(const View& view, const Positions& done) = 0;
 };
 
+// What a sentinel works with; all of it outlives the sentinel. `own` is this member's segment.
+struct Surroundings {
+  Donor& donor;
+  SentinelHost& host;
+  control::Mesh& mesh;
+  shm::Segment& own;
+  const Clock& clock;
+  const Log& log;
+};
+
+// Not a member yet.
+struct Joining {
+  Newcomer& newcomer;
+  std::vector<std::pair<MemberId, wire::Bytes>> early = {};  // for the engine that there will be
+};
+
+// Until its first install a newcomer is joining; founders, and it from then on, have an engine.
+using Role = std::variant<Joining, Engine*>;
+
 class Sentinel final : public control::LoopHandler, public shm::LivenessHandler, public ViewRequests {
  public:
-  // Of a founder. All references outlive the sentinel; `own` is this member's segment.
-  Sentinel(elastic::MembershipOptions options, MemberId self, const View& founding, Engine& engine,
-           std::map<MemberId, LocalPeer> peers, Donor& donor, SentinelHost& host, control::Mesh& mesh,
-           shm::Segment& own, const Clock& clock, const Log& log);
-  // Of a newcomer.
-  Sentinel(elastic::MembershipOptions options, const Member& self, Newcomer& newcomer, Donor& donor, SentinelHost& host,
-           control::Mesh& mesh, shm::Segment& own, const Clock& clock, const Log& log);
+  // `peers`: who is linked already.
+  Sentinel(elastic::Membership membership, Role role, std::map<MemberId, LocalPeer> peers,
+           const Surroundings& surroundings);
 
   // The thread's body. Returns after a fence, an orderly leave or stop().
   void run(shm::LivenessWatcher& watcher);
@@ -107,7 +126,12 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void on_link(control::PeerLink link) override;
   void on_stream(MemberId from, UniqueFd socket) override;
   void on_join_message(MemberId from, std::span<const std::byte> message);
+  void on_engine_message(MemberId from, std::span<const std::byte> message);
 
+  // Null where the role is another one.
+  [[nodiscard]] Joining* joining() noexcept { return std::get_if<Joining>(&role_); }
+  [[nodiscard]] Engine* engine() noexcept;
+  [[nodiscard]] bool ending() const noexcept { return fenced_ || stopping_.load(std::memory_order_acquire); }
   template <typename Change>
   void post(Change&& change);
   void accept_inbox();
@@ -120,27 +144,28 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   void execute(const elastic::Persist& action);
   void execute(const elastic::Send& action);
   void execute(const elastic::Install& action);
+  Status enter(const elastic::Install& action);
+  Status install(const elastic::Install& action);
   void execute(const elastic::Fence& action);
   void execute(const elastic::Kill& action);
   void watch_members(const View& view);
+  void forget_departed(const elastic::Install& installed);
 
-  const MemberId self_;
-  Engine* engine_;      // null: a newcomer that has not entered
-  Newcomer* newcomer_;  // null: a founder
+  Role role_;
   Donor& donor_;
   SentinelHost& host_;
   control::Mesh& mesh_;
   shm::Segment& own_;
   const Clock& clock_;
   const Log& log_;
-  std::map<MemberId, LocalPeer> peers_;                  // linked: members and newcomers
-  std::map<MemberId, Member> newcomers_;                 // introduced, and in no view yet
-  std::vector<std::pair<MemberId, wire::Bytes>> early_;  // for the engine, before a newcomer has entered
+  std::map<MemberId, LocalPeer> peers_;   // linked: members and newcomers
+  std::map<MemberId, Member> newcomers_;  // introduced, and in no view yet
   elastic::Membership membership_;
   shm::LivenessWatcher* watcher_ = nullptr;
   std::ptrdiff_t left_in_order_ = 0;  // members, in all views so far
   std::atomic<std::uint32_t> finished_{0};
-  std::atomic<bool> stopping_{false};
+  std::atomic<bool> stopping_{false};  // by stop()
+  bool fenced_ = false;
 
   Mutex mutex_;
   Inbox inbox_ GUARDED_BY(mutex_);

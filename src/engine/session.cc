@@ -9,6 +9,7 @@
 
 #include "base/environment.h"
 #include "base/machine.h"
+#include "base/options_parser.h"
 #include "base/thread.h"
 #include "elastic/store/store_client.h"
 #include "engine/bootstrap.h"
@@ -43,6 +44,7 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options) {
 Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentSource* segments) {
   const auto level = parse_log_level(Environment::of_process());
   if (!level.ok()) return level.status();
+  HORA_TRY(check_options(options));
   std::unique_ptr<Session> session(new Session(options, level.value(), segments));
   try {
     HORA_TRY(with_launcher(session->join(), options));
@@ -129,9 +131,8 @@ Status Session::found(const Member& self) {
   }
   HORA_TRY(start_engine(view, {}));
   front_ = engine_.get();
-  SentinelHost& host = *this;
-  sentinel_ = std::make_unique<Sentinel>(membership_options(), id_, view, *engine_, std::move(peers), *donor_, host,
-                                         *mesh_, *own_segment_, clock_, log_);
+  sentinel_ = std::make_unique<Sentinel>(elastic::Membership(membership_options(), id_, view, id_.value, clock_.now()),
+                                         engine_.get(), std::move(peers), surroundings());
   engine_->connect(*sentinel_);
   return start_sentinel(view.config);
 }
@@ -145,9 +146,9 @@ Status Session::follow(const Member& self) {
                                    std::chrono::milliseconds(options_.start_timeout_ms), clock_, log_);
   if (!newcomer.ok()) return newcomer.status();
   newcomer_ = std::move(newcomer).value();
-  SentinelHost& host = *this;
-  sentinel_ = std::make_unique<Sentinel>(membership_options(), self, *newcomer_, *donor_, host, *mesh_, *own_segment_,
-                                         clock_, log_);
+  sentinel_ =
+      std::make_unique<Sentinel>(elastic::Membership::outsider(membership_options(), self, id_.value, clock_.now()),
+                                 Joining{*newcomer_}, std::map<MemberId, LocalPeer>(), surroundings());
   HORA_TRY(start_sentinel(job->config));
   HORA_TRY(newcomer_->find(job.value()));
   observer_ = std::make_unique<Observer>(*newcomer_, state_, log_);
@@ -193,6 +194,10 @@ Status Session::prepare(const View& view, bool somebody_died) {
   if (newcomer_) newcomer_->on_view(view);  // its program may still be reading from a donor that is not in it
   if (somebody_died && mpi_) mpi_->abandon();
   return data_plane_->prepare(view);
+}
+
+Surroundings Session::surroundings() {
+  return {*donor_, *this, *mesh_, *own_segment_, clock_, log_};
 }
 
 elastic::MembershipOptions Session::membership_options() const {

@@ -55,7 +55,9 @@ class Session final : private SentinelHost {
 
   // Where calls go: the engine, or the observer of a newcomer that has not entered.
   [[nodiscard]] Front& front() noexcept { return *front_.load(std::memory_order_acquire); }
-  [[nodiscard]] bool observing() const noexcept { return front_.load(std::memory_order_acquire) == observer_.get(); }
+  [[nodiscard]] bool observing() const noexcept {
+    return observer_ != nullptr && front_.load(std::memory_order_acquire) == observer_.get();
+  }
   [[nodiscard]] Engine& engine() noexcept { return *engine_; }  // of a member
   [[nodiscard]] StateRegistry& state() noexcept { return state_; }
   // Where calls with device memory go; made by the first one. Throws Error.
@@ -85,10 +87,12 @@ class Session final : private SentinelHost {
   Status start_engine(const View& view, const Positions& done);
   void count_local_ranks(const View& view);
   void stop();
+  Surroundings surroundings();
   elastic::MembershipOptions membership_options() const;
 
   Result<LocalPeer> meet(control::PeerLink link) override;
   Status prepare(const View& view, bool somebody_died) override;
+  void forget(MemberId member) override { data_plane_->forget(member); }
   Result<Engine*> enter(const View& view, const Positions& done) override;
 
   Options options_;

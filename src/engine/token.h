@@ -8,7 +8,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "engine/futex.h"
+#include "base/futex.h"
 
 namespace hora::engine {
 

@@ -15,13 +15,22 @@ class Errand;
 
 namespace hora::engine {
 
-class Front;
+class WorkOwner;
 
-// Owned by the pool of its front; two references (the caller's Handle, the front) keep it from being reused. Written by
-// the holder of the token until finish(), read by anybody after done().
+// What ranks and sizes mean to a caller: those of the view that it saw when it called.
+struct Meaning {
+  Epoch epoch;
+  MemberId root;  // of a broadcast
+  int size = 0;   // members; of an allgather
+};
+// Throws Error where the root of `signature` is no rank of `seen`.
+[[nodiscard]] Meaning meaning_of(const Signature& signature, const View& seen);
+
+// Owned by a WorkPool; references (of the caller's Handle, and of whoever executes it) keep it from being used again.
+// Written by the holder of the token until finish(), read by anybody after done().
 class Work {
  public:
-  explicit Work(Front& owner) noexcept : front(owner) {}
+  explicit Work(WorkOwner& maker) noexcept : owner(maker) {}
 
   // acquire: whoever sees it done sees the result and the targets.
   [[nodiscard]] bool done() const noexcept { return done_.load(std::memory_order_acquire) != 0; }
@@ -34,14 +43,12 @@ class Work {
     status = Status();
     errand = nullptr;
     done_.store(0, std::memory_order_relaxed);  // relaxed: nobody else has it
-    references.store(2, std::memory_order_relaxed);
   }
 
-  Front& front;
+  WorkOwner& owner;
   std::string name;     // negotiated front only
   Signature signature;  // its root is a rank of the engine's view
-  MemberId root;        // what the caller meant by it
-  int size = 0;         // members in the view that the caller saw; of an allgather
+  Meaning meaning;
   std::vector<std::int64_t> shape;
   Extent extent;
   std::uint32_t entry = 0;   // what the negotiator calls it in the current view
@@ -50,7 +57,7 @@ class Work {
   Errand* errand = nullptr;  // who is told of the end, where it is no caller
   Status status;
   Outcome outcome;
-  std::atomic<int> references{2};
+  std::atomic<int> references{0};
 
  private:
   std::atomic<std::uint32_t> done_{0};

@@ -29,6 +29,7 @@ struct Signature {
 
   // All fields in 64 bits, without loss: kind 4, dtype 4, op 4, root 12, count 40.
   [[nodiscard]] constexpr std::uint64_t pack() const noexcept {
+    static_assert(kRanksMost == 1 << 12);
     return static_cast<std::uint64_t>(kind) | static_cast<std::uint64_t>(dtype) << 4 |
            static_cast<std::uint64_t>(op) << 8 | static_cast<std::uint64_t>(root.value & 0xfff) << 12 | count << 24;
   }
@@ -41,7 +42,8 @@ struct Signature {
 
 // One tensor of an operation. Memory belongs to the caller until the operation ends. Either source == target (in place)
 // or they do not overlap. For an allgather `bytes` is one rank's contribution and `target` holds size() times as much,
-// in rank order; for a broadcast the root's source is read and every other rank's target is written.
+// in rank order; in place means that the source is where the rank's own part of the target is. For a broadcast the
+// root's source is read and every other rank's target is written.
 struct Extent {
   const std::byte* source = nullptr;
   std::byte* target = nullptr;

@@ -22,7 +22,7 @@ Coordinator::Coordinator(const CoordinatorOptions& options, Board* board)
 
 std::optional<TensorId> Coordinator::intern(std::string_view name) {
   if (const auto known = ids_.find(name); known != ids_.end()) return known->second;
-  if (tensors_.size() >= kTensorsMax) return std::nullopt;
+  if (tensors_.size() >= options_.names_max) return std::nullopt;
   const auto id = static_cast<TensorId>(tensors_.size());
   tensors_.emplace_back().name = name;
   told_.resize(tensors_.size() * static_cast<std::size_t>(options_.size));
@@ -32,7 +32,13 @@ std::optional<TensorId> Coordinator::intern(std::string_view name) {
 
 void Coordinator::on_announce(Rank from, const Announce& announce, TimePoint now) {
   const std::optional<TensorId> id = intern(announce.name);
-  if (!id || announce.round != tensors_[*id].round || has_submitted(*id, from)) return;
+  if (!id) {
+    // Members can have room each, and not together.
+    std::string why = describe_full(announce.name, options_.names_max);
+    broadcasts_.push_back(Reject{announce.name, announce.round, StatusCode::resource, std::move(why)});
+    return;
+  }
+  if (announce.round != tensors_[*id].round || has_submitted(*id, from)) return;
   tensors_[*id].announcements.push_back({from, announce.request});
   submitted(*id, from, now);
 }

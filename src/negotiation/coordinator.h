@@ -26,6 +26,7 @@ struct CoordinatorOptions {
   std::uint64_t fusion_bytes = 0;  // most bytes of one group of several; 0: no group of several
   Duration stall_warning{};
   Duration operation_timeout{};
+  std::uint32_t names_max = kTensorsMax;
 };
 
 class Coordinator {

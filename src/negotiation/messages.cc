@@ -89,7 +89,9 @@ Reject read_reject(wire::Reader& in) {
   reject.round = in.u64();
   const std::uint8_t code = in.u8();
   reject.code = static_cast<StatusCode>(code);
-  if (reject.code != StatusCode::mismatch && reject.code != StatusCode::timed_out) in.fail();
+  if (reject.code != StatusCode::mismatch && reject.code != StatusCode::timed_out &&
+      reject.code != StatusCode::resource)
+    in.fail();
   reject.text = read_text(in, 0, kTextBytesMax);
   return reject;
 }

@@ -59,7 +59,7 @@ struct Append {
 struct Reject {
   std::string name;
   Round round = 0;
-  StatusCode code = StatusCode::mismatch;  // or timed_out
+  StatusCode code = StatusCode::mismatch;  // or timed_out, or resource
   std::string text;
   friend bool operator==(const Reject&, const Reject&) = default;
 };

@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "negotiation/diagnosis.h"
+
 namespace hora::negotiation {
 namespace {
 
@@ -24,13 +26,14 @@ Negotiator::Negotiator(const NegotiatorOptions& options, const View& view, Membe
                                             .self = self_,
                                             .fusion_bytes = view.config.fusion_bytes,
                                             .stall_warning = options.stall_warning,
-                                            .operation_timeout = options.operation_timeout},
+                                            .operation_timeout = options.operation_timeout,
+                                            .names_max = options.names_max},
                          board);
 }
 
 std::optional<EntryId> Negotiator::intern(std::string_view name) {
   if (const auto known = entries_.find(name); known != entries_.end()) return known->second;
-  if (tensors_.size() >= kTensorsMax) return std::nullopt;
+  if (tensors_.size() >= options_.names_max) return std::nullopt;
   const auto entry = static_cast<EntryId>(tensors_.size());
   tensors_.emplace_back().name = name;
   entries_.emplace(name, entry);
@@ -44,7 +47,7 @@ Result<EntryId> Negotiator::submit(std::string_view name, const Signature& signa
   const bool repeated = known != entries_.end() && tensors_[known->second].request.equals(signature, shape);
   if (!repeated) HORA_TRY(validate(name, signature, shape, view_.size()));
   const std::optional<EntryId> entry = repeated ? known->second : intern(name);
-  if (!entry) return Status(StatusCode::resource, fmt::format("more than {} tensor names in one view", kTensorsMax));
+  if (!entry) return Status(StatusCode::resource, describe_full(name, options_.names_max));
   Tensor& tensor = tensors_[*entry];
   if (tensor.progress != Progress::idle)
     return Status(StatusCode::invalid_argument,
@@ -213,8 +216,8 @@ std::vector<Reject> Negotiator::rejections() const {
   std::vector<Reject> known;
   for (const Tensor& tensor : tensors_)
     if (tensor.rejected_through > 0)
-      known.push_back({tensor.name, tensor.rejected_through, tensor.rejection.code(),
-                       std::string(tensor.rejection.message())});
+      known.push_back(
+          {tensor.name, tensor.rejected_through, tensor.rejection.code(), std::string(tensor.rejection.message())});
   return known;
 }
 

@@ -40,6 +40,7 @@ using EntryId = std::uint32_t;
 struct NegotiatorOptions {
   Duration stall_warning = std::chrono::seconds(10);      // who has not submitted is named after this long
   Duration operation_timeout = std::chrono::minutes(30);  // a submission that waits longer for a rank fails everywhere
+  std::uint32_t names_max = kTensorsMax;                  // at most kTensorsMax; the same on all members
 };
 
 // The operation at one position of the response log. All members execute the same ones in the same order.
@@ -78,8 +79,8 @@ class Negotiator {
   // `board` may be null (everything then goes by message) and must outlive this. `self` is a member of `view`.
   Negotiator(const NegotiatorOptions& options, const View& view, MemberId self, Board* board);
 
-  // invalid_argument where the request is malformed or the name is still in flight; timed_out or mismatch where this
-  // round of the name has already been rejected. An empty shape means {count}.
+  // invalid_argument where the request is malformed or the name is still in flight; resource where there are too many
+  // names; timed_out or mismatch where this round of the name has already been rejected. An empty shape means {count}.
   Result<EntryId> submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
                          TimePoint now);
   // Garbage, and what belongs to another view, has no effect. See epoch_of() for messages of a view not yet installed.

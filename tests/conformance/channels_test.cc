@@ -25,7 +25,7 @@ Workload workload_at(int channel, std::size_t index, int size) {
   workload.signature.count = random.chance(1, 4) ? 3 * kChunkBytes + 1 : random.below(300);
   if (workload.signature.kind == Collective::broadcast)
     workload.signature.root = Rank{static_cast<std::int32_t>(random.below(static_cast<std::uint64_t>(size)))};
-  workload.in_place = workload.signature.kind != Collective::allgather && random.chance(1, 2);
+  workload.in_place = random.chance(1, 2);
   return workload;
 }
 

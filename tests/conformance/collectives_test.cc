@@ -29,12 +29,9 @@ std::set<std::uint64_t> counts_of(DataType type, int size) {
 // In place or not, one tensor or several: all four among few ranks, in turn among many.
 void add_placements(std::vector<Workload>& all, const Signature& signature, int size) {
   for (unsigned placement = 0; placement < 4; ++placement) {
-    const Workload workload{signature, (placement & 1) != 0, (placement & 2) != 0, all.size()};
-    // The target of an allgather holds more than its source; they are never the same.
-    if (workload.in_place && signature.kind == Collective::allgather) continue;
-    all.push_back(workload);
+    all.push_back({signature, (placement & 1) != 0, (placement & 2) != 0, all.size()});
     if (size > 3) {
-      all.back().in_place = signature.kind != Collective::allgather && all.size() % 2 == 0;
+      all.back().in_place = all.size() % 2 == 0;
       all.back().fused = all.size() / 2 % 2 == 0;
       return;
     }

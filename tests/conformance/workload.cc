@@ -119,16 +119,20 @@ Tensors::Tensors(const Workload& workload, int rank, int size) : workload_(workl
   for (const std::size_t bytes : tensor_bytes_) {
     sources_.push_back(make_block(workload_.in_place ? 0 : bytes));
     targets_.push_back(make_block(parts * bytes));
-    Block& source = workload_.in_place ? targets_.back() : sources_.back();
-    std::copy_n(input.data() + offset, bytes, source.data());
+    std::copy_n(input.data() + offset, bytes, source_of(targets_.size() - 1));
     offset += bytes;
   }
   for (std::size_t i = 0; i < tensor_bytes_.size(); ++i) {
-    Block& source = workload_.in_place ? targets_[i] : sources_[i];
-    extents_.push_back({source.data(), targets_[i].data(), tensor_bytes_[i]});
+    extents_.push_back({source_of(i), targets_[i].data(), tensor_bytes_[i]});
   }
   for (std::vector<Block>* blocks : {&sources_, &targets_})
     for (Block& block : *blocks) block.before = block.memory;
+}
+
+std::byte* Tensors::source_of(std::size_t tensor) {
+  if (!workload_.in_place) return sources_[tensor].data();
+  const bool gathers = workload_.signature.kind == Collective::allgather;
+  return targets_[tensor].data() + (gathers ? static_cast<std::size_t>(rank_) * tensor_bytes_[tensor] : 0);
 }
 
 std::vector<std::byte> Tensors::result() const {

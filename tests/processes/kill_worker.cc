@@ -62,7 +62,9 @@ std::vector<Part> plan(std::uint64_t seed, std::uint64_t step, const std::string
     part.count = std::min(bytes_most / 4, greatest + random() % greatest);
     part.floating = one_in(2);
     part.in_place = one_in(2);
-    if (one_in(8)) part.kind = one_in(2) ? hora::Collective::allgather : hora::Collective::barrier;
+    constexpr hora::Collective kOthers[] = {hora::Collective::allgather, hora::Collective::broadcast,
+                                            hora::Collective::barrier};
+    if (one_in(6)) part.kind = kOthers[random() % std::size(kOthers)];
     if (named && part.kind == hora::Collective::barrier) part.kind = hora::Collective::allreduce;
     // A name stands for one shape: what changes from step to step is in the name.
     if (named) part.name = "tensor." + std::to_string(index) + "." + std::to_string(step % 5);
@@ -165,17 +167,21 @@ class Worker {
     fill(buffers.source, step);
     if (part.kind == hora::Collective::allgather)
       buffers.target.resize(part.count * static_cast<std::size_t>(comm_.size()));
-    else if (!part.in_place)
+    else if (part.kind == hora::Collective::allreduce && !part.in_place)
       buffers.target.resize(part.count);
   }
+
+  // The last one: its rank changes with every death.
+  [[nodiscard]] int root() const { return comm_.size() - 1; }
 
   template <typename T>
   hora::Handle submit(const Part& part, Buffers<T>& buffers, std::uint64_t step) {
     allocate(part, buffers, step);
     T* target = buffers.target.empty() ? buffers.source.data() : buffers.target.data();
     const hora::Tensor tensor{buffers.source.data(), target, part.count, hora::kDataTypeOf<T>, {}};
-    return part.kind == hora::Collective::allgather ? comm_.allgather_async(part.name, tensor)
-                                                    : comm_.allreduce_async(part.name, tensor);
+    if (part.kind == hora::Collective::allgather) return comm_.allgather_async(part.name, tensor);
+    if (part.kind == hora::Collective::broadcast) return comm_.broadcast_async(part.name, tensor, root());
+    return comm_.allreduce_async(part.name, tensor);
   }
 
   template <typename T>
@@ -185,6 +191,8 @@ class Worker {
     T* target = buffers.target.empty() ? buffers.source.data() : buffers.target.data();
     if (part.kind == hora::Collective::allgather)
       return comm_.allgather(buffers.source.data(), target, part.count, hora::kDataTypeOf<T>);
+    if (part.kind == hora::Collective::broadcast)
+      return comm_.broadcast(target, part.count, hora::kDataTypeOf<T>, root());
     return comm_.allreduce(buffers.source.data(), target, part.count, hora::kDataTypeOf<T>, hora::ReduceOp::sum);
   }
 
@@ -194,8 +202,9 @@ class Worker {
       const hora::Outcome outcome = part.name.empty() ? call(part, buffers, step) : handle.wait();
       record_.contributors = static_cast<std::uint64_t>(outcome.contributors);
     } catch (const hora::Error& error) {
-      // Only an allgather may break: its result has another size with fewer ranks.
-      if (error.code() != hora::StatusCode::peer_failed || part.kind != hora::Collective::allgather) throw;
+      // An allgather may break, whose result has another size with fewer ranks, and a broadcast whose root is gone.
+      const bool may_break = part.kind == hora::Collective::allgather || part.kind == hora::Collective::broadcast;
+      if (error.code() != hora::StatusCode::peer_failed || !may_break) throw;
       ++record_.broken;
       return;
     }
@@ -204,6 +213,8 @@ class Worker {
     if (part.kind == hora::Collective::barrier) return;
     if (part.kind == hora::Collective::allgather) {
       check_gathered(part, buffers.target, step);
+    } else if (part.kind == hora::Collective::broadcast) {
+      check_broadcast(buffers.source, step);
     } else {
       check_sum(buffers.target.empty() ? buffers.source : buffers.target, step);
       if (!buffers.target.empty()) check_untouched(buffers.source, step);
@@ -224,6 +235,15 @@ class Worker {
                                  ", which no set of ranks makes (factor " + std::to_string(factor(step, i)) + ")");
       record_.masks |= std::uint64_t{1} << mask;
     }
+  }
+
+  // All of one rank; its hash tells whether of the same one everywhere.
+  template <typename T>
+  void check_broadcast(const std::vector<T>& result, std::uint64_t step) const {
+    const std::int64_t one = static_cast<std::int64_t>(result[0]) / factor(step, 0);
+    bool holds = std::has_single_bit(static_cast<std::uint64_t>(one));
+    for (std::size_t i = 0; i < result.size(); ++i) holds &= result[i] == static_cast<T>(one * factor(step, i));
+    if (!holds) throw std::runtime_error("step " + std::to_string(step) + ": a broadcast is not one rank's");
   }
 
   template <typename T>

@@ -112,6 +112,18 @@ def moves_any_type(comm):
 
 
 @check
+def gathers_in_place(comm):
+    for count in (1, 1000, 300_000):
+        own, all_parts = numpy.full(count, comm.rank), numpy.repeat(numpy.arange(comm.size), count)
+        for begin in (comm.rank * count, 0, (comm.size - 1) * count):  # its own place, and the same one on all ranks
+            for call in (comm.allgather, lambda mine, out: comm.allgather_async(f"in place {count}", mine, out).wait()):
+                out = numpy.full(comm.size * count, -1)
+                out[begin:begin + count] = own
+                call(out[begin:begin + count], out)
+                expect((out == all_parts).all(), f"{count} at {begin}")
+
+
+@check
 def takes_buffers_and_dlpack(comm):
     plain = bytearray([comm.rank + 1] * 4)
     comm.allreduce(plain, op=ReduceOp.MAX)

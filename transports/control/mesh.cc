@@ -1,6 +1,7 @@
 #include "transports/control/mesh.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -278,6 +279,27 @@ void Mesh::flush(Link& link) {
   if (!link.writer.pending()) set_awaits_output(link, false);
 }
 
+std::vector<Mesh::Link*> Mesh::links_with_output() {
+  std::vector<Link*> found;
+  const MutexLock lock(links_mutex_);
+  for (const auto& link : links_) {
+    const MutexLock link_lock(link->mutex);
+    if (!link->broken && link->writer.pending()) found.push_back(link.get());
+  }
+  return found;
+}
+
+void Mesh::drain(TimePoint deadline) {
+  for (auto links = links_with_output(); !links.empty(); links = links_with_output()) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - clock_.now()).count();
+    if (left <= 0) return;
+    std::vector<pollfd> awaited;
+    for (const Link* link : links) awaited.push_back({link->socket.get(), POLLOUT, 0});
+    ::poll(awaited.data(), awaited.size(), static_cast<int>(std::min<std::int64_t>(left, 3'600'000)));
+    for (Link* link : links) flush(*link);
+  }
+}
+
 void Mesh::deliver_readable(Link& link, LoopHandler& handler) {
   for (int i = 0; i < kReadsPerRound && !link.down; ++i) {
     Status status = link.reader.fill(link.socket.get());
@@ -304,6 +326,7 @@ void Mesh::take_down(Link& link, const Status& why, LoopHandler& handler) {
     ::shutdown(link.socket.get(), SHUT_RDWR);
     ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link.socket.get(), nullptr);
     link.socket.reset();
+    link.writer = FrameWriter();
   }
   link.down = true;
   link.reader = FrameReader();

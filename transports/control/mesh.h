@@ -88,6 +88,8 @@ class Mesh : public Messenger {
   // called or `deadline` passed. The handler may send, watch and unwatch. From connect_all() or the first dial() on,
   // it also accepts newcomers.
   void run_once(std::optional<TimePoint> deadline, LoopHandler& handler);
+  // Writes what waits in the queues of all links, and delivers nothing; until `deadline` at most. Instead of the loop.
+  void drain(TimePoint deadline);
   Status watch(int fd);
   void unwatch(int fd);
   // Makes the current or the next run_once() return. Thread safe and async-signal-safe.
@@ -128,6 +130,7 @@ class Mesh : public Messenger {
   void deliver_readable(Link& link, LoopHandler& handler);
   Status deliver_frames(Link& link, LoopHandler& handler);
   void flush(Link& link);
+  std::vector<Link*> links_with_output();
   void take_down(Link& link, const Status& why, LoopHandler& handler);
 
   Identity identity_;
@@ -144,7 +147,7 @@ class Mesh : public Messenger {
   std::set<int> watched_;
 
   Mutex links_mutex_;
-  std::vector<std::unique_ptr<Link>> links_ GUARDED_BY(links_mutex_);  // links are added, never removed
+  std::vector<std::unique_ptr<Link>> links_ GUARDED_BY(links_mutex_);  // never removed, so that no id comes again
   bool receives_ GUARDED_BY(links_mutex_) = false;                     // newcomers are accepted, or soon will be
   std::optional<Welcome> asked_ GUARDED_BY(links_mutex_);              // by the first dial(): open the reception
 };

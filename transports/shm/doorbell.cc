@@ -1,11 +1,23 @@
 #include "transports/shm/doorbell.h"
 
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
-#include "transports/shm/futex.h"
+#include "base/futex.h"
 
 namespace hora::shm {
+namespace {
+
+// Orders the calling thread against every running thread of every registered process. False when the kernel refuses.
+bool membarrier_all() noexcept {
+  return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
+}
+
+}  // namespace
 
 Doorbell::Doorbell(Segment& own, std::span<const Segment* const> members) : own_(&own.lines()) {
   for (const Segment* member : members) {

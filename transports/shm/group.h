@@ -25,12 +25,12 @@ namespace hora::shm {
 
 class ShmGroup final : public GroupTransport {
  public:
-  // `members` are the segments of `view` in rank order; `own` is among them (itself, or as attached in process). All
-  // must outlive the group, also those of members that later views leave out: their slots may hold what a survivor
-  // still lacks. They have equal layouts. A newcomer enters with `done` operations behind it.
+  // `members` are the segments of `view` in rank order; `own` is among them (itself, or as attached in process). Each
+  // must outlive the install() of a view that leaves its member out, which may complete from its slots what this member
+  // lacks. They have equal layouts. A newcomer enters with `done` operations behind it.
   ShmGroup(Segment& own, std::vector<const Segment*> members, const View& view, const Positions& done = {});
 
-  // The segment of a member of a view that is installed later; must outlive the group.
+  // The segment of a member of a view that is installed later, likewise.
   void meet(const Segment& newcomer) { newcomers_.push_back(&newcomer); }
 
   Step start(const Operation& operation) override;

@@ -18,12 +18,14 @@
 namespace hora::shm {
 
 inline constexpr std::size_t kStride = 128;
-inline constexpr std::size_t kLine = 64;            // bytes of a cache line; slices of a chunk begin at multiples of it
-inline constexpr std::size_t kInlineBytes = 48;     // payload that travels in the flag line itself
-inline constexpr int kFlagSlots = 4;                // flag lines of a channel: operation s uses slot s % 4
-inline constexpr int kOneShotSlots = 2;             // operation s uses slot s % 2: s - 1 stays until all are at s
-inline constexpr int kChunkSlots = 4;               // chunk c uses slot c % 4
-inline constexpr std::size_t kRecordBytes = 32768;  // longest last record
+inline constexpr std::size_t kLine = 64;         // bytes of a cache line; slices of a chunk begin at multiples of it
+inline constexpr std::size_t kInlineBytes = 48;  // payload that travels in the flag line itself
+inline constexpr int kFlagSlots = 4;             // flag lines of a channel: operation s uses slot s % 4
+inline constexpr int kOneShotSlots = 2;          // operation s uses slot s % 2: s - 1 stays until all are at s
+inline constexpr int kChunkSlots = 4;            // chunk c uses slot c % 4
+// Longest last record: two decisions, each with the members, the names of a fused group, and what was rejected and not
+// heard by all. A thousand members, the longest group and hundreds of rejections fit in half of it.
+inline constexpr std::size_t kRecordBytes = 512 << 10;
 inline constexpr std::uint32_t kBoardTensors = 4096;         // ready words
 inline constexpr std::uint32_t kLogEntries = 1024;           // groups of the response log that can wait to be read
 inline constexpr std::uint32_t kLogIds = 4 * kBoardTensors;  // tensors in all of them

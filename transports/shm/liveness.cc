@@ -9,8 +9,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/futex.h"
 #include "base/thread.h"
-#include "transports/shm/futex.h"
 
 namespace hora::shm {
 namespace {

@@ -17,7 +17,7 @@ namespace hora::shm {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x3167657361726f68;  // "horaseg1"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
 
 std::size_t segment_bytes(const SegmentLayout& layout) noexcept {

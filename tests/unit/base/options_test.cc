@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <catch2/catch.hpp>
+#include <functional>
 
 #include "base/environment.h"
 #include "base/failpoint.h"
@@ -81,13 +82,32 @@ TEST_CASE("options_refuse_bad_values_and_name_them") {
   CHECK_THAT(refusal({{"HORA_LOG", "loud"}}), Contains("HORA_LOG") && Contains("'loud'"));
 }
 
+TEST_CASE("options_set_by_a_program_have_the_same_ranges") {
+  CHECK(check_options(Options()).ok());
+  const auto refuses = [](const std::function<void(Options&)>& change, const std::string& word) {
+    Options options;
+    change(options);
+    const Status status = check_options(options);
+    CHECK(status.code() == StatusCode::invalid_argument);
+    CHECK_THAT(std::string(status.message()), Contains(word));
+  };
+  refuses([](Options& o) { o.silence_ms = 0; }, "HORA_SILENCE_MS: 0 is not from 10 to 86400000");
+  refuses([](Options& o) { o.stall_warning_ms = 0; }, "HORA_STALL_WARNING_MS");
+  refuses([](Options& o) { o.sockets_per_pair = 17; }, "HORA_SOCKETS_PER_PAIR");
+  refuses([](Options& o) { o.join_log_bytes = 1; }, "HORA_JOIN_LOG_BYTES");
+  refuses([](Options& o) { o.rank = 1; }, "rank 1 of 1");
+  refuses([](Options& o) { o.size = 5000; }, "1 to 4096");
+  refuses([](Options& o) { o.job = "a/b"; }, "HORA_JOB");
+  refuses([](Options& o) { o.port_first = 2, o.port_last = 1; }, "HORA_PORT_RANGE");
+}
+
 TEST_CASE("options_refuse_an_identity_that_does_not_add_up") {
   CHECK_THAT(refusal({{"HORA_SIZE", "2"}, {"HORA_STORE", "s"}}), Contains("HORA_RANK is not set"));
   CHECK_THAT(refusal({{"HORA_RANK", "1"}}), Contains("HORA_RANK") && Contains("0 to 0"));
   CHECK_THAT(refusal({{"HORA_RANK", "4"}, {"HORA_SIZE", "4"}, {"HORA_STORE", "s"}}), Contains("0 to 3"));
   CHECK_THAT(refusal({{"HORA_RANK", "1"}, {"HORA_SIZE", "2"}}), Contains("HORA_STORE is not set"));
   CHECK_THAT(refusal({{"HORA_JOIN", "1"}}), Contains("HORA_STORE is not set although HORA_JOIN is 1"));
-  CHECK_THAT(refusal({{"HORA_SIZE", "0"}}), Contains("1 to 65536"));
+  CHECK_THAT(refusal({{"HORA_SIZE", "0"}}), Contains("1 to 4096"));
 }
 
 TEST_CASE("options_of_a_launcher_that_knows_nothing_of_hora_name_a_meeting") {

@@ -77,6 +77,20 @@ TEST_CASE("mesh carries frames far larger than a socket buffer") {
   CHECK(receiver.messages[1].second == text("after"));
 }
 
+TEST_CASE("mesh writes what is queued after the last round of its loop") {
+  Circle circle(2);
+  circle.connect_all();
+  const wire::Bytes block(1 << 20);
+  for (int i = 0; i < 8; ++i) REQUIRE(circle.meshes[1]->send(circle.id(0), block).ok());
+  circle.meshes[1]->drain(circle.clock.now());  // nobody reads: it gives up in time
+  Recorder recorder;
+  std::thread reader([&] { CHECK(circle.run_until(0, recorder, [&] { return recorder.messages.size() == 8; })); });
+  circle.meshes[1]->drain(circle.clock.now() + 10s);
+  circle.meshes[1].reset();
+  reader.join();
+  CHECK(recorder.messages.size() == 8);
+}
+
 TEST_CASE("mesh closes a link whose queue is full, and says so once") {
   Circle circle(2);
   circle.connect_all();

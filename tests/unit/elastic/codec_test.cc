@@ -109,3 +109,9 @@ TEST_CASE("a_view_with_a_repeated_member_is_refused") {
   view.members[1].id = view.members[0].id;
   CHECK_FALSE(decode_message(encode_message(Decided{{view, {}, {}}})));
 }
+
+TEST_CASE("a_view_that_the_store_decides_is_refused") {
+  View view = sample_view();
+  view.decider = Decider::store;
+  CHECK_FALSE(decode_message(encode_message(Decided{{view, {}, {}}})));
+}

@@ -153,6 +153,39 @@ TEST_CASE("named_tensors_in_any_order_meet") {
   REQUIRE(check.wrong == 0);
 }
 
+TEST_CASE("who_waits_does_not_keep_another_thread_from_calling") {
+  Checks check;
+  test::JobOfThreads job(2);
+  job.run([&](engine::Session& session, int rank) {
+    engine::Engine& engine = session.engine();
+    std::vector<float> named(10, share(rank)), ordered(10, share(rank));
+    std::thread waits;
+    if (rank == 0) {
+      engine::Work* work = engine.submit("late", sum_of(10), {}, in_place(named), true);
+      waits = std::thread([&check, &engine, work] {
+        check.that(engine.wait(*work, std::nullopt));
+        engine.release(work);
+      });
+    }
+    for (int i = 0; i < 3; ++i) {
+      std::fill(ordered.begin(), ordered.end(), share(rank));
+      engine.run_ordered(sum_of(10), in_place(ordered));
+      check.that(ordered[0] == 3.0f);
+      engine.flush();
+    }
+    if (rank == 1) {
+      engine::Work* work = engine.submit("late", sum_of(10), {}, in_place(named), true);
+      check.that(engine.wait(*work, std::chrono::seconds(20)));
+      engine.release(work);
+    } else {
+      waits.join();
+    }
+    check.that(named[0] == 3.0f);
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
 TEST_CASE("ranks_that_disagree_all_get_the_same_error") {
   Checks check;
   test::JobOfThreads job(2);

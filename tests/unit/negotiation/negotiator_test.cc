@@ -329,6 +329,18 @@ TEST_CASE("what was rejected before stays rejected after an older rejection") {
   CHECK(cluster.submit(1, "w", allreduce(1)).ok());
 }
 
+TEST_CASE("a name for which there is no room fails at once, also where only all ranks together have too many") {
+  Cluster cluster({.size = 2, .limits = {.names_max = 2}});
+  for (const char* name : {"a", "b"}) REQUIRE(cluster.submit(0, name, allreduce(1)).ok());
+  CHECK(cluster.submit(0, "c", allreduce(1)).status().code() == StatusCode::resource);
+  for (const char* name : {"b", "c"}) REQUIRE(cluster.submit(1, name, allreduce(1)).ok());
+  cluster.settle();
+  CHECK(cluster.last(1, "c").code == StatusCode::resource);
+  CHECK(cluster.last(1, "c").text == cluster.last(0, "c").text);
+  CHECK_THAT(cluster.last(1, "c").text, Catch::Contains("'c'") && Catch::Contains("2 names"));
+  CHECK(same_everywhere(cluster, "b").code == StatusCode::ok);
+}
+
 TEST_CASE("many stalled tensors make one report") {
   Cluster cluster({.size = 2});
   for (int i = 0; i < 100; ++i) REQUIRE(cluster.submit(1, fmt::format("w{}", i), allreduce(1)).ok());

@@ -8,7 +8,7 @@
 #include <chrono>
 #include <thread>
 
-#include "transports/shm/futex.h"
+#include "base/futex.h"
 #include "unit/shm/world.h"
 
 namespace hora::shm::test {

@@ -1,5 +1,5 @@
-// The system calls under Doorbell and LivenessWatcher: futexes on words that this process may not write, several at
-// once, and the membarrier that lets a sleeper pay for the order between processes.
+// How threads sleep until a word changes: in this process or in another one, on one word or on several at once, also on
+// words that this process may not write.
 #pragma once
 
 #include <array>
@@ -10,7 +10,7 @@
 
 #include "base/time.h"
 
-namespace hora::shm {
+namespace hora {
 
 // process: the word is private memory, and its wakers use FUTEX_PRIVATE_FLAG.
 enum class FutexScope : std::uint8_t { process, shared };
@@ -18,10 +18,10 @@ enum class FutexScope : std::uint8_t { process, shared };
 // How long to nap where the kernel cannot wait for all words at once.
 inline constexpr Duration kFallbackNap = std::chrono::milliseconds(1);
 
-void futex_wake_all(const std::atomic<std::uint32_t>& word, FutexScope scope) noexcept;
+void futex_wake_all(const std::atomic<std::uint32_t>& word, FutexScope scope = FutexScope::process) noexcept;
 
-// Orders the calling thread against every running thread of every registered process. False when the kernel refuses.
-bool membarrier_all() noexcept;
+// Sleeps while `word`, of scope process, reads `seen`, at most `timeout`. May return early for no reason.
+void futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t seen, Duration timeout) noexcept;
 
 // Words to wait for at the same time.
 class FutexWaitList {
@@ -45,4 +45,4 @@ class FutexWaitList {
   std::size_t count_ = 0;
 };
 
-}  // namespace hora::shm
+}  // namespace hora

@@ -1,7 +1,6 @@
-#include "transports/shm/futex.h"
+#include "base/futex.h"
 
 #include <linux/futex.h>
-#include <linux/membarrier.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,7 +9,7 @@
 #include <cerrno>
 #include <climits>
 
-namespace hora::shm {
+namespace hora {
 namespace {
 
 #ifndef SYS_futex_waitv
@@ -32,8 +31,9 @@ void futex_wake_all(const std::atomic<std::uint32_t>& word, FutexScope scope) no
   syscall(SYS_futex, &word, operation, INT_MAX, nullptr, nullptr, 0);
 }
 
-bool membarrier_all() noexcept {
-  return syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) == 0;
+void futex_wait(const std::atomic<std::uint32_t>& word, std::uint32_t seen, Duration timeout) noexcept {
+  const timespec limit = to_timespec(std::max(timeout, Duration::zero()));
+  syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, seen, &limit, nullptr, 0);
 }
 
 bool FutexWaitList::add(const std::atomic<std::uint32_t>& word, std::uint32_t seen, FutexScope scope) noexcept {
@@ -57,4 +57,4 @@ void FutexWaitList::wait(Duration timeout) noexcept {
   syscall(SYS_futex, waiters_[0].address, operation, static_cast<std::uint32_t>(waiters_[0].value), &nap, nullptr, 0);
 }
 
-}  // namespace hora::shm
+}  // namespace hora
