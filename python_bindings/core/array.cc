@@ -97,6 +97,11 @@ Array::~Array() {
   if (buffer_.obj != nullptr) PyBuffer_Release(&buffer_);
 }
 
+void Array::keep_memory() {
+  // PyTorch's set_() and data= give a tensor other memory, and DLPack keeps no more than the tensor.
+  if (buffer_.obj == nullptr && py::hasattr(owner_, "detach")) owner_ = owner_.attr("detach")();
+}
+
 bool Array::read_buffer(const char* role, Access access) {
   if (PyObject_CheckBuffer(owner_.ptr()) == 0) return false;
   Py_buffer view{};

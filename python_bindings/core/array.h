@@ -31,6 +31,9 @@ class Array {
   Array& operator=(Array&&) = delete;
   ~Array();
 
+  // For memory that is used after the call that was given the array: its tensor may be given other memory meanwhile.
+  void keep_memory();
+
   [[nodiscard]] void* data() const noexcept { return data_; }
   [[nodiscard]] std::uint64_t count() const noexcept { return count_; }
   [[nodiscard]] std::uint64_t bytes() const noexcept { return count_ * bytes_per_element(); }
@@ -59,7 +62,7 @@ class Array {
   std::uint64_t count_ = 0;
   dlpack::ElementType type_{};
   std::vector<std::int64_t> shape_;
-  pybind11::object owner_;   // the tensor
+  pybind11::object owner_;   // the tensor, or after keep_memory() another one of its memory
   pybind11::object keeper_;  // the capsule of a DLPack producer
   Py_buffer buffer_{};       // buffer_.obj is null where it is not by the buffer protocol
 };

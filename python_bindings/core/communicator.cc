@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <cmath>
 #include <functional>
 #include <span>
 
@@ -113,10 +114,14 @@ template <typename Function>
 Outcome Communicator::ordered(std::vector<Array>&& arrays, Function function) {
   try {
     const Outcome outcome = call(function);
-    left_.clear();  // an interrupted call has ended before this one began
+    // An interrupted call has ended before this one began. To let go of an array may let another thread run.
+    const std::vector<Array> ended = std::exchange(left_, {});
     return outcome;
   } catch (const py::error_already_set&) {
-    for (Array& array : arrays) left_.push_back(std::move(array));
+    for (Array& array : arrays) {
+      array.keep_memory();
+      left_.push_back(std::move(array));
+    }
     throw;
   }
 }
@@ -153,6 +158,7 @@ Outcome Communicator::barrier() {
 template <typename Function>
 std::unique_ptr<Handle> Communicator::named(std::vector<Array>&& arrays, Function function) {
   abandoned_.remove_if([](const Pending& pending) { return pending.handle.done(); });
+  for (Array& array : arrays) array.keep_memory();
   hora::Handle handle = call(function);
   return std::make_unique<Handle>(shared_from_this(), Pending{std::move(handle), std::move(arrays)});
 }
@@ -179,6 +185,7 @@ std::unique_ptr<Handle> Communicator::allgather_async(const std::string& name, p
 
 void Communicator::register_state(const std::string& name, py::handle array) {
   Array state(array, "the state", Access::write);
+  state.keep_memory();
   native().register_state(name, std::span(static_cast<std::byte*>(state.data()), state.bytes()));
   state_.push_back(std::move(state));
 }
@@ -216,7 +223,8 @@ void Communicator::tell_view_changes() {
 
 void Communicator::shutdown(double timeout_s) {
   if (::getpid() != process_ || std::exchange(ended_, true)) return;
-  const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(timeout_s * 1000));
+  const double seconds = std::fmin(std::fmax(0.0, timeout_s), 4e7);  // more than a year is for ever
+  const auto timeout = std::chrono::milliseconds(static_cast<std::int64_t>(1000 * seconds));
   call([timeout](hora::Communicator& native) { native.shutdown(timeout); });
   callback_ = py::object();  // it may refer to this communicator
 }

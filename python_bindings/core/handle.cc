@@ -36,7 +36,8 @@ Outcome Handle::wait(std::optional<double> timeout) {
     if (PyErr_CheckSignals() != 0) throw py::error_already_set();
   }
   const Outcome outcome = communicator_->call([&](hora::Communicator&) { return pending_.handle.wait(); });
-  pending_.arrays.clear();
+  // Another thread may wait for this handle as well, and to let go of an array may let it run.
+  const std::vector<Array> ended = std::exchange(pending_.arrays, {});
   return outcome;
 }
 

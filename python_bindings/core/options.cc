@@ -35,26 +35,32 @@ void assign(std::optional<Transport>& field, py::handle value) {
   throw py::value_error("transport: '" + name + "' is not shm, tcp, mixed or mpi");
 }
 
+// What a field says about this process: how it works, or who it is in which job. A keyword that says who puts out of
+// force what the environment says about that, with what follows from it (`whose`).
+enum class Says { how, who, whose };
+
 struct Field {
   std::string_view name;
   void (*set)(Options& options, py::handle value);
-  bool identity = false;  // says who this process is
+  void (*reset)(Options& options);
+  Says says;
 };
 
 template <auto kMember>
-constexpr Field field(std::string_view name, bool identity = false) {
-  return {name, [](Options& options, py::handle value) { assign(options.*kMember, value); }, identity};
+constexpr Field field(std::string_view name, Says says = Says::how) {
+  return {name, [](Options& options, py::handle value) { assign(options.*kMember, value); },
+          [](Options& options) { options.*kMember = Options().*kMember; }, says};
 }
 
 constexpr std::array kFields{
-    field<&Options::rank>("rank", true),
-    field<&Options::size>("size", true),
-    field<&Options::job>("job", true),
-    field<&Options::store>("store", true),
-    field<&Options::secret>("secret"),
-    field<&Options::local_rank>("local_rank"),
-    field<&Options::local_size>("local_size"),
-    field<&Options::meeting>("meeting", true),
+    field<&Options::rank>("rank", Says::who),
+    field<&Options::size>("size", Says::who),
+    field<&Options::job>("job", Says::who),
+    field<&Options::store>("store", Says::who),
+    field<&Options::secret>("secret", Says::whose),
+    field<&Options::local_rank>("local_rank", Says::whose),
+    field<&Options::local_size>("local_size", Says::whose),
+    field<&Options::meeting>("meeting", Says::who),
     field<&Options::start_timeout_ms>("start_timeout_ms"),
     field<&Options::silence_ms>("silence_ms"),
     field<&Options::stall_warning_ms>("stall_warning_ms"),
@@ -69,10 +75,10 @@ constexpr std::array kFields{
     field<&Options::socket_interface>("socket_interface"),
     field<&Options::port_first>("port_first"),
     field<&Options::port_last>("port_last"),
-    field<&Options::process>("process"),
-    field<&Options::join>("join"),
+    field<&Options::process>("process", Says::whose),
+    field<&Options::join>("join", Says::whose),
     field<&Options::join_log_bytes>("join_log_bytes"),
-    field<&Options::launch_token>("launch_token"),
+    field<&Options::launch_token>("launch_token", Says::whose),
     field<&Options::kill_suspects>("kill_suspects"),
 };
 
@@ -90,22 +96,12 @@ const Field& find(const std::string& name) {
 Options options_of(const py::kwargs& keywords) {
   auto options = Options::from_environment();
   if (!options.ok()) throw Error(options.status());
-  bool identity = false;
-  for (const auto& [name, value] : keywords) identity |= find(py::cast<std::string>(name)).identity;
-  if (identity) {
-    const Options unnamed;
-    options->rank = unnamed.rank;
-    options->size = unnamed.size;
-    options->job = unnamed.job;
-    options->store = unnamed.store;
-    options->secret = unnamed.secret;
-    options->local_rank = unnamed.local_rank;
-    options->local_size = unnamed.local_size;
-    options->meeting = unnamed.meeting;
-    options->launcher = unnamed.launcher;
-    options->process = unnamed.process;
-    options->join = unnamed.join;
-    options->launch_token = unnamed.launch_token;
+  bool says_who = false;
+  for (const auto& [name, value] : keywords) says_who |= find(py::cast<std::string>(name)).says == Says::who;
+  if (says_who) {
+    options->launcher = Options().launcher;
+    for (const Field& one : kFields)
+      if (one.says != Says::how) one.reset(*options);
   }
   for (const auto& [name, value] : keywords) {
     const Field& one = find(py::cast<std::string>(name));

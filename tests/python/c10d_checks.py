@@ -152,6 +152,15 @@ def gathers_and_scatters():
 
 
 @check
+def gathers_from_within_the_target():
+    whole = torch.zeros(3 * size())
+    first = whole[:3]
+    first.fill_(rank() + 1)
+    dist.all_gather_into_tensor(whole, first)
+    expect(whole.tolist() == [float(one + 1) for one in range(size()) for _ in range(3)], whole)
+
+
+@check
 def passes_objects():
     thing = {"rank": rank(), "text": "x" * (10 * rank() + 1)}
     everything = [None] * size()
@@ -334,7 +343,7 @@ def the_process_group_can_be_made_again():
     raised(ValueError, dist.get_rank)
     with contextlib.suppress(KeyError):
         del os.environ["TORCHELASTIC_USE_AGENT_STORE"]
-    dist.init_process_group("hora", timeout=MINUTE)
+    dist.init_process_group("hora", timeout=datetime.timedelta(days=1000))
     tensor = torch.ones(1)
     dist.all_reduce(tensor)
     expect(tensor.item() == size())

@@ -83,6 +83,28 @@ class Training(unittest.TestCase):
             self.check_records(pathlib.Path(folder), 3, [0])
 
 
+class Meeting(unittest.TestCase):
+    """Of ranks that have no RANK."""
+
+    def setUp(self):
+        environment.require()
+
+    def said(self, backend, **variables):
+        program = f"import torch.distributed as d; d.init_process_group({backend!r})"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("RANK", "HORA_"))}
+        done = subprocess.run([environment.BIN / "python", "-c", program], env={**clean, **variables}, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE)
+        self.assertNotEqual(done.returncode, 0, done.stdout)
+        return done.stdout
+
+    def test_other_backends_are_left_alone(self):
+        launched = {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_SIZE": "1"}
+        self.assertIn("environment variable RANK expected", self.said("gloo", **launched))
+
+    def test_replacements_are_refused_clearly(self):
+        self.assertIn("takes no newcomers", self.said("hora", HORA_JOIN="1", HORA_STORE="unix:@none"))
+
+
 class Examples(unittest.TestCase):
     def setUp(self):
         environment.require()

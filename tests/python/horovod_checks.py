@@ -4,12 +4,14 @@ import os
 import random
 import sys
 import tempfile
+import threading
 
 import torch
 import torch.distributed as gloo
 
 import hora.torch as hvd
 from checks import check, expect, raised, run_all
+from hora.torch import world
 
 OPERATIONS = {hvd.Sum: gloo.ReduceOp.SUM, hvd.Min: gloo.ReduceOp.MIN, hvd.Max: gloo.ReduceOp.MAX,
               hvd.Product: gloo.ReduceOp.PRODUCT}
@@ -166,12 +168,45 @@ def gatherings_meet_in_any_order():
 
 
 @check
+def gatherings_of_a_thread_meet_those_who_keep_them_going():
+    total = 60
+    mine = [own((hvd.rank() + i % 3, 2), seed=i) for i in range(total)]
+    expected = [torch.cat(gathered_by_gloo(tensor)) for tensor in mine]
+    given = []
+
+    def gather():
+        for tensor in mine:
+            given.append(hvd.allgather(tensor, name="of a thread"))
+
+    thread = threading.Thread(target=gather)
+    thread.start()
+    for i in range(3 * total):
+        expect(hvd.allreduce(torch.ones(1), op=hvd.Sum, name="meanwhile").item() == hvd.size())
+    thread.join(60)
+    expect(len(given) == total and all(torch.equal(*pair) for pair in zip(given, expected)), len(given))
+
+
+@check
 def names_let_ranks_submit_in_any_order():
     order = random.Random(hvd.rank()).sample(range(20), 20)
     tensors = {i: own((i + 1,), seed=i) for i in order}
     handles = {i: hvd.allreduce_async(tensors[i], op=hvd.Sum, name=f"tensor {i}") for i in order}
     for i in range(20):
         expect(close(hvd.synchronize(handles[i]), by_gloo(tensors[i], hvd.Sum)))
+
+
+@check
+def unnamed_operations_are_matched_by_submission_alone():
+    first = hvd.allreduce_async(own((3,)), op=hvd.Sum)
+    if hvd.rank() == 0:  # has seen an end earlier than the others
+        hvd.synchronize(first)
+    second = hvd.allreduce_async(own((3,), seed=1), op=hvd.Sum)
+    expect(close(hvd.synchronize(second), by_gloo(own((3,), seed=1), hvd.Sum)))
+    expect(close(hvd.synchronize(first), by_gloo(own((3,)), hvd.Sum)))
+    kept, world.UNNAMED = world.UNNAMED, 8
+    for _ in range(20):  # the names recur
+        expect(hvd.allreduce(torch.ones(1), op=hvd.Sum).item() == hvd.size())
+    world.UNNAMED = kept
 
 
 @check
@@ -203,6 +238,9 @@ def brings_parameters_and_optimizers_to_one_value():
         optimizer.step()
     hvd.broadcast_parameters(model.state_dict(), root_rank=1)
     hvd.broadcast_parameters(model.named_parameters(), root_rank=1)
+    plain = [torch.full(shape, float(hvd.rank())) for shape in ((2, 3), (2,), (3, 1))]
+    hvd.broadcast_parameters(plain, root_rank=1)
+    expect(all(bool((tensor == 1).all()) for tensor in plain), plain)
     hvd.broadcast_optimizer_state(optimizer, root_rank=1)
     parts = gathered_by_gloo((model.state_dict(), optimizer.state_dict()))
     for other, state in parts:
@@ -212,6 +250,28 @@ def brings_parameters_and_optimizers_to_one_value():
         for i, values in state["state"].items():
             expect(all(torch.equal(value, parts[0][1]["state"][i][key]) for key, value in values.items()))
     expect(optimizer.param_groups[0]["lr"] == 0.2)
+
+
+@check
+def to_register_an_optimizer_changes_none_of_its_steps():
+    optim, decay = torch.optim, {"weight_decay": 0.1}
+    for kind, options in ((optim.SGD, {"momentum": 0.9, **decay}), (optim.Adam, decay), (optim.AdamW, {}),
+                          (optim.NAdam, decay), (optim.RAdam, decay), (optim.Adamax, decay), (optim.Adadelta, decay),
+                          (optim.Adagrad, decay), (optim.ASGD, decay), (optim.Rprop, {}), (optim.Adafactor, decay),
+                          (optim.RMSprop, {"momentum": 0.9, "centered": True, **decay}), (optim.Muon, decay)):
+        values = []
+        for registers in (False, True):
+            parameter = torch.nn.Parameter(torch.linspace(-1, 1, 6).reshape(3, 2))
+            optimizer = kind([parameter], lr=0.1, **options)
+            if registers:
+                hvd.register_state(f"a {kind.__name__}", optimizer)
+            for gradient in (0.3, -0.7, 2.0):
+                parameter.grad = torch.linspace(gradient, 1, 6).reshape(3, 2)
+                optimizer.step()
+            values.append(parameter.detach())
+        expect(torch.equal(*values), f"{kind.__name__}: {values}")
+    text = raised(ValueError, hvd.register_state, "one", optim.SGD([parameter], momentum=0.5, dampening=0.1))
+    expect("dampening" in text, text)
 
 
 @check
@@ -298,6 +358,23 @@ def a_distributed_optimizer_is_the_optimizer():
 
 
 @check
+def what_is_loaded_into_an_optimizer_reaches_who_shares_it():
+    for load_into in ("the distributed one", "the one that it was made of"):
+        model, batches = model_and_data(5)
+        inner = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+        schedule = torch.optim.lr_scheduler.StepLR(inner, step_size=1, gamma=0.5)
+        optimizer = distributed(inner, model)
+        steps = []
+        optimizer.register_step_post_hook(lambda *_: steps.append(1))
+        hvd.broadcast_optimizer_state(optimizer if load_into == "the distributed one" else inner, root_rank=1)
+        model(batches[0]).sum().backward()
+        optimizer.step()
+        schedule.step()
+        expect((optimizer.param_groups[0]["lr"], len(steps)) == (0.25, 1), (load_into, optimizer, steps))
+        expect(inner.state is optimizer.state and len(inner.state) == 4)
+
+
+@check
 def ranks_may_use_different_parts_of_a_model():
     torch.manual_seed(1)
     parts = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(2))
@@ -307,6 +384,19 @@ def ranks_may_use_different_parts_of_a_model():
     optimizer.zero_grad()
     states = gathered_by_gloo([p.detach() for p in parts.parameters()])
     expect(all(torch.equal(a, b) for other in states for a, b in zip(other, states[0])))
+
+
+@check
+def memory_on_its_way_outlives_its_tensor():
+    tensor = torch.ones(1 << 24)  # so large that it is unmapped when it is freed
+    if hvd.rank() == 0:
+        handle = hvd.communicator().allreduce_async("outlived", tensor, op=hvd.Sum)
+        tensor.set_(torch.empty(0))
+    gloo.barrier()
+    if hvd.rank() != 0:
+        handle = hvd.communicator().allreduce_async("outlived", tensor, op=hvd.Sum)
+    expect(handle.wait().contributors == hvd.size())
+    expect(hvd.rank() == 0 or tensor[-1] == hvd.size())
 
 
 @check

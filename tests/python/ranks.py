@@ -31,13 +31,13 @@ class Job:
 def add_tests(case, program, sizes, survivors=None):
     """One test for each check and number of ranks; each number is one job, started by the first of its tests.
 
-    `survivors`: how many of the ranks, the lowest, live to the end; all unless said otherwise.
+    `survivors`: the ranks that live to the end; all unless said otherwise.
     """
     jobs = {}
 
     def job(size):
         if size not in jobs:
-            jobs[size] = Job(program, size, survivors or size)
+            jobs[size] = Job(program, size, len(survivors or range(size)))
         return jobs[size]
 
     for size in sizes:
@@ -45,7 +45,7 @@ def add_tests(case, program, sizes, survivors=None):
             def test(self, size=size, check=check):
                 environment.require()
                 ended = job(size)
-                expected = range(survivors or size)
+                expected = survivors or range(size)
                 said = {rank: word for rank, word in ended.said.get(check, {}).items() if rank in expected}
                 if said != dict.fromkeys(expected, "ok"):
                     self.fail(f"{check}: ranks said {said}; the job ended with {ended.status}\n{ended.output[-6000:]}")

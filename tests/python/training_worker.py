@@ -44,6 +44,7 @@ def main():
     hvd.broadcast_parameters(model.state_dict(), root_rank=0)
     done = torch.zeros(1, dtype=torch.int64)
     if arguments.elastic:
+        check_calls_before_the_first_step(optimizer)
         hvd.register_state("model", model)
         hvd.register_state("optimizer", optimizer)
         hvd.register_state("done", done)
@@ -80,6 +81,16 @@ def main():
         announce(arguments.folder, "end", founding)
     hvd.shutdown()
     return 0
+
+
+def check_calls_before_the_first_step(optimizer):
+    """A newcomer's return what they are given, as if all ranks had given the same."""
+    assert hvd.allreduce(torch.tensor(7)).item() == 7
+    assert hvd.allreduce(torch.full((1000,), 0.5)).tolist() == [0.5] * 1000
+    assert hvd.allgather(torch.tensor([3, 4])).tolist() == [3, 4] * hvd.size()
+    assert hvd.allgather_object("one") == ["one"] * hvd.size()
+    assert [hvd.broadcast_object({"root": root}, root) for root in (0, 1)] == [{"root": 0}, {"root": 1}]
+    hvd.broadcast_optimizer_state(optimizer, root_rank=1)
 
 
 def waits_for_newcomer(arguments):

@@ -7,6 +7,10 @@
     hvd.broadcast_parameters(model.state_dict(), root_rank=0)
 
 The loop stays as it is. When a rank is killed it goes on, on the others, without a restart or a lost step.
+
+Of Horovod's names these are missing: alltoall, reducescatter, join, process sets (ProcessSet, add_process_set,
+process_set=), DistributedOptimizer's groups= and num_groups=, SyncBatchNorm, Adasum, and hvd.elastic, which the loop
+above does not need. Tensors lie in memory of the host.
 """
 
 from hora import HoraError, MismatchError, PeerFailedError, TimedOutError

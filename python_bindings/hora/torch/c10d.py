@@ -2,13 +2,18 @@
 
     torch.distributed.init_process_group("hora")
 
+For DistributedDataParallel, hora.torch.ddp_hook is the way that costs least and does not depend on who calls:
+
+    model.register_comm_hook(None, hora.torch.ddp_hook)
+
 A group only shrinks: when a rank dies, the calls of the others go on without it, and every one of them gets the same
 result. torch.distributed goes on to count the dead one: get_world_size() and ranks stay what they were, and
 hora.torch.size() tells how many are alive. So:
 
 SUM        of the living. AVG divides by their number.
-Gradients  that torch has divided by the number of ranks at the start, in DistributedDataParallel and in its hooks, are
-           averaged over the living all the same: such a sum is multiplied by ranks at the start / ranks alive.
+Gradients  that torch has divided by the number of ranks at the start, in DistributedDataParallel, in its hooks and in
+           FSDP that is not sharded, are averaged over the living all the same: such a sum is multiplied by ranks at
+           the start / ranks alive.
 broadcast  from a dead rank fails on all ranks alike. The buffers that DistributedDataParallel takes from its rank 0
            come from the first one alive instead; every one has them.
 allgather  and what is made of it (gather, all_gather_object) fails once a rank has died: it has no place for fewer.
@@ -29,7 +34,7 @@ from torch._C._distributed_c10d import Backend
 
 import hora
 from hora.torch import world
-from hora.torch.meeting import meet
+from hora.torch.meeting import meet, milliseconds_of, refuse_newcomer
 from hora.torch.ordered import OrderedCalls
 
 _OPERATIONS = {
@@ -44,16 +49,24 @@ _OF_TRUTH = {ReduceOp.BAND: hora.ReduceOp.MIN, ReduceOp.BOR: hora.ReduceOp.MAX}
 
 _C10D = ("torch.distributed.distributed_c10d", "torch.distributed.c10d_logger")
 _DDP = "torch.nn.parallel.distributed"
-_AVERAGING = ("torch.distributed.algorithms.ddp_comm_hooks.", "torch.distributed.algorithms.model_averaging.")
+_AVERAGING = tuple(f"torch.distributed.{name}" for name in (
+    "algorithms.ddp_comm_hooks.", "algorithms.model_averaging.", "algorithms._comm_hooks.", "fsdp._runtime_utils"))
+
+
+TORCH_LEAST = (2, 14)  # the first whose backends can be classes of Python, and are found by their entry point
 
 
 def register():
     """The entry point of torch.distributed.backends."""
+    if tuple(int(number) for number in torch.__version__.split(".")[:2]) < TORCH_LEAST:
+        raise hora.UnsupportedError(f"the backend \"hora\" needs PyTorch {'.'.join(map(str, TORCH_LEAST))}; this is "
+                                    f"{torch.__version__}, for which there are hora.torch's own functions")
     BackendNames.register_backend("hora", create, extended_api=True, devices=["cpu"])
 
 
 def create(options, backend_options=None):
     """The backend of one group, from its c10d::DistributedBackendOptions."""
+    refuse_newcomer()
     rank, size = options.group_rank, options.group_size
     if options.global_ranks_in_group:
         communicator, hosted = meet(options.store, rank, size, options.timeout)
@@ -63,9 +76,6 @@ def create(options, backend_options=None):
     if (world.rank(), world.size()) != (rank, size):
         raise hora.InvalidArgumentError(f"init_process_group: rank {rank} of {size}, but hora.torch is initialized as "
                                         f"rank {world.rank()} of {world.size()}")
-    if world.observing():
-        raise hora.UnsupportedError("a process group of torch.distributed takes no newcomers: use hora.torch's own "
-                                    "functions (DistributedOptimizer), or no --max-restarts")
     return HoraBackend(world.ordered(), rank, size, options.timeout, hosted, owns=began)
 
 
@@ -74,8 +84,7 @@ def _begin_world(options):
     rank, size = options.group_rank, options.group_size
     as_launched = (os.environ.get("HORA_RANK"), os.environ.get("HORA_SIZE")) == (str(rank), str(size))
     if as_launched and not world.has_begun():  # a job is joined once
-        milliseconds = int(options.timeout.total_seconds() * 1000)
-        world.init(operation_timeout_ms=milliseconds)  # as `hora run` has it, which tells of deaths
+        world.init(operation_timeout_ms=milliseconds_of(options.timeout))  # as `hora run` has it, which tells of deaths
         return None
     if rank == 0 and size > 1 and "TORCHELASTIC_RUN_ID" in os.environ:
         warnings.warn("torchrun ends all ranks when one dies; training that is to go on is started by hora run, or by "
@@ -123,8 +132,7 @@ class HoraBackend(Backend):
         is_mean = _is_divided_by_size(sys._getframe(1))
         return self._submit(lambda: self._reduce(tensors, opts.reduceOp, is_mean), tensors, opts)
 
-    def allreduce_coalesced(self, tensors, opts):
-        return self.allreduce(tensors, opts)
+    allreduce_coalesced = allreduce
 
     def reduce(self, tensors, opts):
         target = tensors[opts.rootTensor]
@@ -204,7 +212,7 @@ class HoraBackend(Backend):
     def _allgather(self, source, target):
         if self._calls.communicator.size != self.size():
             raise hora.PeerFailedError(f"allgather: it has a place for each of {self.size()} ranks; {self._living()}")
-        source = source.detach().contiguous()
+        source = _fit_for_allgather(source.detach().contiguous(), target, self.rank())
         self._in_place(target, lambda one: self._calls.communicator.allgather(source, one))
 
     def _allgather_into(self, parts, source):
@@ -231,6 +239,13 @@ def _operation(op, dtype):
     if op.op not in known:
         raise hora.UnsupportedError(f"allreduce: hora has no {op.op.name} of {dtype}")
     return known[op.op]
+
+
+def _fit_for_allgather(source, target, rank):
+    """hora gathers from memory that is apart from the target, or from where the rank's own part goes in it."""
+    begin, end = target.data_ptr(), target.data_ptr() + target.nbytes
+    overlaps = source.data_ptr() < end and begin < source.data_ptr() + source.nbytes
+    return source.clone() if overlaps and source.data_ptr() != begin + rank * source.nbytes else source
 
 
 def _module_of(frame):

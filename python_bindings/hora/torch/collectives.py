@@ -131,22 +131,22 @@ class _Allreduce(torch.autograd.Function):
 class _Broadcast(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor, root_rank, name):
-        ctx.root_rank = root_rank
+        ctx.is_root = world.rank() == root_rank
         return broadcast(tensor.detach(), root_rank, name)
 
     @staticmethod
     def backward(ctx, gradient):
         total = allreduce(gradient, op=Sum)
-        return (total if world.rank() == ctx.root_rank else torch.zeros_like(total)), None, None
+        return (total if ctx.is_root else torch.zeros_like(total)), None, None
 
 
 class _Allgather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor, name):
-        ctx.shape = tensor.shape
-        rows = allgather(torch.tensor([tensor.shape[0] if tensor.dim() else 1]))
-        ctx.first = int(rows[:world.rank()].sum())
-        return allgather(tensor.detach(), name)
+        gathering = allgather_async(tensor, name)
+        result = synchronize(gathering)
+        ctx.shape, ctx.first = tensor.shape, gathering.first
+        return result
 
     @staticmethod
     def backward(ctx, gradient):

@@ -14,12 +14,13 @@ import torch
 import hora
 from hora.torch import world
 
-PLACE_BYTES = 300  # of a host's name and a port
+TOLD_BYTES = 4096  # of JSON, to other ranks
+ANYWHERE = "192.0.2.1"  # of no host (RFC 5737), so the way to it is the one to other networks
 
 
 def meet(store, rank, size, timeout):
     """The communicator of a group, and what hosts its store (rank 0; otherwise None), to be kept as long."""
-    milliseconds = max(1, int(timeout.total_seconds() * 1000))
+    milliseconds = milliseconds_of(timeout)
     # The least size that `hora run` is told is of its own job.
     limits = {"start_timeout_ms": milliseconds, "operation_timeout_ms": milliseconds, "min_size": 1}
     if size == 1:
@@ -36,11 +37,20 @@ def meet(store, rank, size, timeout):
     return hora.Communicator.init(rank=rank, size=size, **access, **limits), hosted
 
 
+def milliseconds_of(timeout):
+    """Of a timeout of torch.distributed, as an option of hora; more than 30 days are as good as for ever."""
+    return max(1, int(min(timeout.total_seconds(), 30 * 86400) * 1000))
+
+
 def _place():
-    """Of this process: what it shares Unix sockets with, and its address, as the host of torch's store sees it."""
+    """Of this process: what it shares Unix sockets with, and its address, as where ranks meet sees it; where that is
+    not told, as other networks do.
+    """
     boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    store, _, port = os.environ.get("HORA_STORE", "").removeprefix("tcp:").rpartition(":")
+    known = [os.environ.get("MASTER_ADDR"), store.strip("[]") if port.isdigit() else "", ANYWHERE]
     return {"machine": f"{boot} {os.readlink('/proc/self/ns/net')}",
-            "address": _own_address(os.environ.get("MASTER_ADDR", ""))}
+            "address": next(filter(None, map(_own_address, filter(None, known))), "")}
 
 
 def _address_for(places):
@@ -68,19 +78,43 @@ def _own_address(host):
 
 def meet_as_launched(timeout, **_):
     """A rendezvous of torch.distributed for launchers that it does not know, through the job of hora.torch."""
+    refuse_newcomer()
     world.init()
-    view, size = world.communicator().view, world.size()
-    place = bytearray(PLACE_BYTES)
-    store = None
-    if world.rank() == 0:
-        address = "127.0.0.1"
-        if len(set(view.hosts)) > 1:  # HORA_STORE is set then: it is where rank 0 listens
-            address = os.environ["HORA_STORE"].removeprefix("tcp:").rpartition(":")[0].strip("[]")
-        store = torch.distributed.TCPStore(address, 0, size, True, timeout, wait_for_workers=False)
-        text = f"{address} {store.port}".encode()
-        place[:len(text)] = text
-    world.ordered().submit(lambda: world.communicator().broadcast(place, 0), None, at_once=True).wait()
+    rank, size = world.rank(), world.size()
+    own, all_places = _written(_place()), bytearray(TOLD_BYTES * size)
+    _call(lambda job: job.allgather(own, all_places))
+    store, told = None, bytearray(TOLD_BYTES)
+    if rank == 0:
+        try:
+            places = [_read(all_places[i * TOLD_BYTES:(i + 1) * TOLD_BYTES]) for i in range(size)]
+            address = _address_for(places) or "127.0.0.1"
+            store = torch.distributed.TCPStore(address, 0, size, True, timeout, wait_for_workers=False)
+            told = _written({"address": address, "port": store.port})
+        except Exception as error:  # that of all ranks: the others wait for this one
+            told = _written({"error": str(error)[:TOLD_BYTES // 10]})
+    _call(lambda job: job.broadcast(told, 0))
+    meeting = _read(told)
+    if "error" in meeting:
+        raise hora.ResourceError(f"rank 0 can host no store for torch.distributed: {meeting['error']}")
     if store is None:
-        address, port = place.rstrip(b"\0").decode().split()
-        store = torch.distributed.TCPStore(address, int(port), size, False, timeout)
-    yield store, world.rank(), size
+        store = torch.distributed.TCPStore(meeting["address"], meeting["port"], size, False, timeout)
+    yield store, rank, size
+
+
+def refuse_newcomer():
+    if os.environ.get("HORA_JOIN") == "1":
+        raise hora.UnsupportedError("a process group of torch.distributed takes no newcomers, such as this replacement "
+                                    "of a rank: use hora.torch's own functions (DistributedOptimizer), or no "
+                                    "--max-restarts")
+
+
+def _call(function):
+    world.ordered().submit(lambda: function(world.communicator()), None, at_once=True).wait()
+
+
+def _written(content):
+    return bytearray(json.dumps(content).encode().ljust(TOLD_BYTES))
+
+
+def _read(text):
+    return json.loads(bytes(text))

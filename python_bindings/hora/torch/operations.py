@@ -2,6 +2,7 @@
 
 import abc
 import contextlib
+import threading
 
 import torch
 
@@ -17,13 +18,10 @@ class Operation(abc.ABC):
     """What an asynchronous call returns, for poll() and synchronize()."""
 
     def __init__(self, kind, name):
-        self._kind, self._index = kind, None
-        if name is None:
-            self._index = world.take_index(kind)
-            name = f"noname.{self._index}"
-        self.name = f"{kind}.{name}"
+        self.name = f"{kind}.{f'noname.{world.take_index(kind)}' if name is None else name}"
         self._handle = None  # of what is under way
         self._result = None
+        self.contributors = None  # 0: of a newcomer, before its first step(), which gets back what it gave
 
     @abc.abstractmethod
     def _conclude(self, outcome):
@@ -36,14 +34,13 @@ class Operation(abc.ABC):
         while self._result is None:
             _await_end(self._handle)
             self._advance()
-        if self._index is not None:
-            world.give_index_back(self._kind, self._index)
-            self._index = None
         return self._result
 
     def _advance(self):
         """Of what is under way and has ended. True when there is a result."""
-        self._result = self._conclude(self._handle.wait())
+        outcome = self._handle.wait()
+        self.contributors = outcome.contributors
+        self._result = self._conclude(outcome)
         return self._result is not None
 
 
@@ -71,14 +68,18 @@ class Reduction(Operation):
         source = tensor.detach()
         if prescale != 1:
             source = _scaled(source, prescale)
-        source = source.contiguous()
-        # Memory that is not contiguous is reduced elsewhere, and copied.
-        self._target = output.detach() if output.is_contiguous() else torch.empty(output.shape, dtype=output.dtype)
+        self._source = source.contiguous()
+        # Memory that is not contiguous is reduced elsewhere, and copied. So is what has one divisor: parts of a sum in
+        # place that a death interrupts have other contributors than its last one.
+        elsewhere = not output.is_contiguous() or self._floors
+        self._target = torch.empty(output.shape, dtype=output.dtype) if elsewhere else output.detach()
         op = Sum if self._floors else op
-        self._handle = world.communicator().allreduce_async(self.name, source, self._target, op)
+        self._handle = world.communicator().allreduce_async(self.name, self._source, self._target, op)
 
     def _conclude(self, outcome):
-        if self._floors:
+        if outcome.contributors == 0:
+            self._target.copy_(self._source)
+        elif self._floors:
             self._target.div_(outcome.contributors, rounding_mode="floor")
         if self._postscale != 1:
             self._target.copy_(_scaled(self._target, self._postscale))
@@ -112,7 +113,8 @@ class Gathering(Operation):
     """The tensors of all ranks, one after the other along their first dimension, which may differ between ranks.
 
     In two parts: how many rows each rank has, then the rows, of as many for each rank as the largest has. When a rank
-    dies in between, all begin again with those that are left.
+    dies in between, all begin again with those that are left. With the result, `rows` tells what each rank has given to
+    it, and `first` where those of this rank begin.
     """
 
     unfinished: list["Gathering"] = []
@@ -121,48 +123,60 @@ class Gathering(Operation):
         super().__init__("allgather", name)
         tensor = tensor.detach()
         self._tensor = tensor.reshape(1) if tensor.dim() == 0 else tensor.contiguous()
-        self._rows = self._gathered = None
-        Gathering.unfinished.append(self)
+        self._lock = threading.Lock()  # around _advance(): any thread that waits for something keeps gatherings going
         self._ask_for_rows()
+        Gathering.unfinished.append(self)
 
     def waits_for(self, handle):
         return self._handle is handle
 
     def _ask_for_rows(self):
-        self._gathered = None
-        self._rows = torch.empty(world.size(), dtype=torch.int64)
+        told = torch.empty(world.size(), dtype=torch.int64)
         own = torch.tensor([self._tensor.shape[0]], dtype=torch.int64)
-        self._handle = world.communicator().allgather_async(f"{self.name}.rows", own, self._rows)
+        self._handle = world.communicator().allgather_async(f"{self.name}.rows", own, told)
+        self._told, self._gathered = told, None
 
     def _ask_for_data(self):
-        most = int(self._rows.max())
+        most = max(self.rows)
         own, shape = self._tensor, self._tensor.shape[1:]
         if own.shape[0] < most:
             own = torch.cat([own, own.new_zeros((most - own.shape[0], *shape))])
-        self._gathered = own.new_empty((len(self._rows), most, *shape))
-        self._handle = world.communicator().allgather_async(self.name, own, self._gathered)
+        gathered = own.new_empty((len(self.rows), most, *shape))
+        self._handle = world.communicator().allgather_async(self.name, own, gathered)
+        self._gathered = gathered
 
     def _advance(self):
-        try:
-            outcome = self._handle.wait()
-        except PeerFailedError:
-            self._ask_for_rows()
-            return False
-        except HoraError:
-            self._finish()
-            raise
-        self._result = self._conclude(outcome)
-        return self._result is not None
+        with self._lock:
+            if self._result is not None or not self._handle.done():  # another thread was here
+                return self._result is not None
+            try:
+                return super()._advance()
+            except PeerFailedError:
+                self._ask_for_rows()
+                return False
+            except HoraError:
+                self._finish()
+                raise
 
     def _conclude(self, outcome):
-        if self._gathered is None and world.size() != len(self._rows):
-            return self._ask_for_rows()  # a rank has died; who asks for the data nevertheless is told so
         if self._gathered is None:
-            return self._ask_for_data()
+            return self._conclude_rows(outcome)
         self._finish()
-        if bool((self._rows == self._rows[0]).all()):
+        if min(self.rows) == max(self.rows):
             return self._gathered.flatten(0, 1)
-        return torch.cat([part[:rows] for part, rows in zip(self._gathered, self._rows.tolist())])
+        return torch.cat([part[:rows] for part, rows in zip(self._gathered, self.rows)])
+
+    def _conclude_rows(self, outcome):
+        if outcome.contributors == 0:
+            self._told.fill_(self._tensor.shape[0])
+        elif world.size() != len(self._told):
+            return self._ask_for_rows()  # a rank has died; who asks for the data nevertheless is told so
+        self.rows = self._told.tolist()
+        self.first = sum(self.rows[:world.rank()])
+        if outcome.contributors == 0:
+            self._finish()
+            return torch.cat([self._tensor] * len(self.rows))
+        return self._ask_for_data()
 
     def _finish(self):
         if self in Gathering.unfinished:

@@ -38,6 +38,20 @@ def DistributedOptimizer(optimizer, named_parameters=None, compression=Compressi
     return wrapped
 
 
+@contextlib.contextmanager
+def loading_in_place(optimizer):
+    """Around a load_state_dict(): torch's own makes new groups and a new state, which those that share the optimizer's,
+    such as the schedule of the optimizer that was made a distributed one, would not see.
+    """
+    groups, state = optimizer.param_groups, optimizer.state
+    yield
+    for target, loaded in [*zip(groups, optimizer.param_groups), (state, optimizer.state)]:
+        content = dict(loaded)
+        target.clear()
+        target.update(content)
+    optimizer.param_groups, optimizer.state = groups, state
+
+
 class _Distributed:
     """What comes before an optimizer's own class."""
 
@@ -64,9 +78,15 @@ class _Distributed:
             self._exchange.finish()
         return self.step_alone()
 
+    step.hooked = True  # for torch: step_alone() runs the hooks of step()
+
     def step_alone(self, closure=None):
         """The optimizer's own step, without an exchange."""
         return super().step(closure)
+
+    def load_state_dict(self, state_dict):
+        with loading_in_place(self):
+            super().load_state_dict(state_dict)
 
     def zero_grad(self, *arguments, **options):
         if self._exchange.pending:

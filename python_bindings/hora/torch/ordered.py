@@ -113,9 +113,11 @@ class OrderedCalls:
             dropped = list(self._waiting)
             self._waiting.clear()
             self._changed.notify_all()
-        self.communicator.shutdown()
-        for _, work in dropped:
-            work.end(ShutDownError("the process group was destroyed before this operation began"))
+        try:
+            self.communicator.shutdown()
+        finally:
+            for _, work in dropped:
+                work.end(ShutDownError("the process group was destroyed before this operation began"))
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()

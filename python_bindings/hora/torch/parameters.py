@@ -7,39 +7,54 @@ import pickle
 import torch
 
 from hora.torch import world
-from hora.torch.collectives import allgather, broadcast_, broadcast_async_
+from hora.torch.collectives import allgather_async, broadcast_, broadcast_async_
 from hora.torch.operations import synchronize
+from hora.torch.optimizer import loading_in_place
 
 
 def broadcast_parameters(params, root_rank):
-    """Of rank `root_rank`, to all. `params`: a state_dict(), or pairs of a name and a tensor (named_parameters())."""
+    """Of rank `root_rank`, to all. `params`: a state_dict(), named_parameters() or parameters()."""
     items = params.items() if isinstance(params, dict) else params
-    handles = [broadcast_async_(tensor.detach(), root_rank, f"parameters.{name}") for name, tensor in items
-               if isinstance(tensor, torch.Tensor)]
+    named = dict(item if isinstance(item, tuple) else (str(i), item) for i, item in enumerate(items))
+    _broadcast_all({name: tensor.detach() for name, tensor in named.items() if isinstance(tensor, torch.Tensor)},
+                   "parameters", world.member_at(root_rank))
+
+
+def _broadcast_all(tensors, kind, root):
+    handles = [broadcast_async_(tensor, world.rank_of(root), f"{kind}.{name}") for name, tensor in tensors.items()]
     for handle in handles:
         synchronize(handle)
 
 
 def broadcast_object(obj, root_rank=0, name=None):
     """The object of rank `root_rank`, on every rank; it must be picklable."""
-    name = name or "object"
+    return _broadcast_object(obj, world.member_at(root_rank), _is(root_rank), name or "object")
+
+
+def _is(root_rank):
+    return world.rank() == root_rank and not world.observing()  # a newcomer has the rank of the one that it follows
+
+
+def _broadcast_object(obj, root, is_root, name):
     content = torch.empty(0, dtype=torch.uint8)
-    if world.rank() == root_rank:
+    if is_root:
         content = torch.frombuffer(bytearray(pickle.dumps(obj)), dtype=torch.uint8)
     size = torch.tensor([content.numel()])
-    broadcast_(size, root_rank, f"{name}.size")
-    if world.rank() != root_rank:
+    telling = broadcast_async_(size, world.rank_of(root), f"{name}.size")
+    synchronize(telling)
+    if telling.contributors == 0:
+        return obj
+    if not is_root:
         content = torch.empty(int(size), dtype=torch.uint8)
-    broadcast_(content, root_rank, f"{name}.content")
-    return obj if world.rank() == root_rank else _loads(content)
+    broadcast_(content, world.rank_of(root), f"{name}.content")
+    return obj if is_root else _loads(content)
 
 
 def allgather_object(obj, name=None):
     """The objects of all ranks, as a list, on every rank."""
     content = torch.frombuffer(bytearray(pickle.dumps(obj)), dtype=torch.uint8)
-    sizes = allgather(torch.tensor([content.numel()]), name and f"{name}.size")
-    contents = allgather(content, name and f"{name}.content")
-    return [_loads(part) for part in contents.split(sizes.tolist())]
+    gathering = allgather_async(content, name)
+    return [_loads(part) for part in synchronize(gathering).split(gathering.rows)]
 
 
 def _loads(content):
@@ -50,17 +65,18 @@ def broadcast_optimizer_state(optimizer, root_rank):
     """Of rank `root_rank`, to all: the state of each parameter, learning rates and the like."""
     if isinstance(optimizer, torch.optim.LBFGS):
         raise ValueError("broadcast_optimizer_state: LBFGS keeps no state for each parameter; broadcast a checkpoint")
+    root, is_root = world.member_at(root_rank), _is(root_rank)
     state = optimizer.state_dict()
-    is_root = world.rank() == root_rank
     tensors, skeleton = _take_apart(state) if is_root else ([], b"")
-    skeleton = broadcast_object(skeleton, root_rank, "optimizer")
+    skeleton = _broadcast_object(skeleton, root, is_root, "optimizer")
+    if not skeleton:
+        return  # of a newcomer, before its first step()
     if not is_root:
         tensors, state = _put_together(skeleton)
-    handles = [broadcast_async_(tensor, root_rank, f"optimizer.{i}") for i, tensor in enumerate(tensors)]
-    for handle in handles:
-        synchronize(handle)
+    _broadcast_all(dict(enumerate(tensors)), "optimizer", root)
     if not is_root:
-        optimizer.load_state_dict(state)
+        with loading_in_place(optimizer):
+            optimizer.load_state_dict(state)
 
 
 def register_state(name, value):
@@ -84,10 +100,23 @@ def register_state(name, value):
         world.communicator().register_state(name, value.detach())
 
 
+# What tells an optimizer of the steps that it has taken. All else that a step with gradients of zero leaves is zero, or
+# what the optimizer was made with.
+_BEFORE_ANY_STEP = {"step": lambda group: 0, "mu_product": lambda group: 1, "mu": lambda group: 1,
+                    "eta": lambda group: group["lr"]}
+
+
 def _make_state(optimizer):
-    """Has an optimizer make the tensors of its state, by a step that changes nothing."""
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    """Has an optimizer make the tensors of its state, as before its first step, by a step that changes nothing."""
+    groups = optimizer.param_groups
+    if any(group.get("dampening") for group in groups):
+        raise ValueError("register_state: with dampening, the first step differs from all others; take one before")
+    parameters = [p for group in groups for p in group["params"] if p.requires_grad]
     before = [(p.detach().clone(), p.grad) for p in parameters]
+    decays = [group.get("weight_decay") for group in groups]
+    for group in groups:
+        if "weight_decay" in group:
+            group["weight_decay"] = 0.0
     for p in parameters:
         p.grad = torch.zeros_like(p)
     # The step of the optimizer itself, without the exchange of gradients.
@@ -96,9 +125,13 @@ def _make_state(optimizer):
         for p, (value, gradient) in zip(parameters, before):
             p.copy_(value)
             p.grad = gradient
-        for state in optimizer.state.values():
-            if isinstance(state.get("step"), torch.Tensor):
-                state["step"].zero_()
+        for group, decay in zip(groups, decays):
+            if "weight_decay" in group:
+                group["weight_decay"] = decay
+            for state in (optimizer.state.get(p, {}) for p in group["params"]):
+                for key, value_of in _BEFORE_ANY_STEP.items():
+                    if isinstance(state.get(key), torch.Tensor):
+                        state[key].fill_(value_of(group))
 
 
 class _Taking(pickle.Pickler):

@@ -7,7 +7,9 @@ from hora.torch.ordered import OrderedCalls
 
 _job: OrderedCalls | None = None
 _begun = False  # this process has been in a job
-_named_from_nothing: dict[str, set[int]] = {}  # kind: indices of unnamed operations that are not synchronized
+_submitted: dict[str, int] = {}  # kind: unnamed operations since the last step()
+
+UNNAMED = 1 << 14  # names for unnamed operations of a kind: as many can be in flight at once
 
 
 def init(**options) -> None:
@@ -30,7 +32,7 @@ def shutdown() -> None:
         return
     leaving, _job = _job, None
     atexit.unregister(shutdown)
-    _named_from_nothing.clear()
+    _submitted.clear()
     leaving.shutdown()
 
 
@@ -63,6 +65,21 @@ def size() -> int:
     return communicator().size
 
 
+def member_at(root_rank: int) -> int:
+    """Who has that rank now. Ranks change when one dies, between two parts of one call as well."""
+    members = communicator().view.members
+    if not 0 <= root_rank < len(members):
+        raise hora.InvalidArgumentError(f"root {root_rank} is not a rank of {len(members)}")
+    return members[root_rank]
+
+
+def rank_of(member: int) -> int:
+    members = communicator().view.members
+    if member not in members:
+        raise hora.PeerFailedError(f"the root, member {member:x}, has died")
+    return members.index(member)
+
+
 def local_rank() -> int:
     """Among the ranks that were started on this host, for the choice of a device: it does not change."""
     return communicator().local_rank
@@ -93,7 +110,7 @@ def step() -> None:
     Only jobs that take newcomers need it (`hora run --max-restarts`), with all state registered before the first one.
     """
     communicator().step()
-    _named_from_nothing.clear()
+    _submitted.clear()
 
 
 def barrier() -> None:
@@ -102,12 +119,7 @@ def barrier() -> None:
 
 
 def take_index(kind: str) -> int:
-    """The least one that is free. Ranks submit unnamed operations in one order, so they find the same."""
-    taken = _named_from_nothing.setdefault(kind, set())
-    index = next(i for i in range(len(taken) + 1) if i not in taken)
-    taken.add(index)
+    """Of an unnamed operation: its place in the order of submission, which is all that ranks have in common."""
+    index = _submitted.get(kind, 0)
+    _submitted[kind] = (index + 1) % UNNAMED  # names recur: the engine forgets none
     return index
-
-
-def give_index_back(kind: str, index: int) -> None:
-    _named_from_nothing.get(kind, set()).discard(index)
