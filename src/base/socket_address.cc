@@ -170,6 +170,11 @@ bool is_local(const UniqueFd& socket) {
 void set_acknowledgement_timeout(const UniqueFd& socket, Duration timeout) {
   const auto wait = static_cast<unsigned>(std::chrono::ceil<std::chrono::milliseconds>(timeout).count());
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &wait, sizeof wait);
+  const int on = 1;
+  const int idle_s = std::max(1, static_cast<int>(wait / 2000));
+  ::setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_KEEPINTVL, &idle_s, sizeof idle_s);
 }
 
 Result<std::string> local_host_towards(std::string_view address) {

@@ -33,7 +33,8 @@ Result<UniqueFd> accept_from(const UniqueFd& listener);
 // Whether it is a Unix socket: descriptors can be passed over it.
 bool is_local(const UniqueFd& socket);
 // Of a TCP connection: it breaks when what was sent is not acknowledged for this long, or finds no room at the other
-// end, so only where the other end always reads.
+// end, so only where the other end always reads. While nothing is sent the kernel asks whether the other end is there,
+// at most once a second.
 void set_acknowledgement_timeout(const UniqueFd& socket, Duration timeout);
 // The local numeric address from which `address`, "tcp:host:port", would be reached. Nothing is sent.
 Result<std::string> local_host_towards(std::string_view address);

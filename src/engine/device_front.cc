@@ -2,8 +2,6 @@
 
 #include <utility>
 
-#include "engine/session.h"
-
 namespace hora::engine {
 
 void DeviceFront::DeviceWork::finished(const Ending& ending) {
@@ -100,32 +98,6 @@ void DeviceFront::release(Work* work) noexcept {
 void DeviceFront::order(Work& work, Stream stream) {
   if (const Status status = lane_->order(static_cast<DeviceWork&>(work), stream.handle); !status.ok())
     throw Error(status);
-}
-
-DeviceFront& Session::device(Stream stream) {
-  if (DeviceFront* ready = ready_device_.load(std::memory_order_acquire); ready != nullptr) return *ready;
-  if (observing())
-    throw Error(Status(StatusCode::unsupported,
-                       "calls with device memory cannot be followed by a newcomer; make them after its first step()"));
-  const MutexLock lock(device_mutex_);
-  if (device_) return *device_;
-  if (!runtime_) {
-    auto found = cuda::find_runtime();
-    if (!found.ok()) throw Error(found.status());
-    runtime_ = std::move(found).value();
-  }
-  const cuda::LaneOptions options{std::chrono::milliseconds(options_.operation_timeout_ms),
-                                  engine_->view().config.fusion_bytes};
-  auto started = DeviceFront::start(runtime_, stream, *engine_, id_, options, clock_, log_);
-  if (!started.ok()) throw Error(started.status());
-  device_ = std::move(started).value();
-  ready_device_.store(device_.get(), std::memory_order_release);  // release: what is behind it
-  return *device_;
-}
-
-void Session::flush() {
-  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) return device->flush();
-  front().flush();
 }
 
 }  // namespace hora::engine

@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <span>
@@ -263,7 +264,7 @@ class Engine final : public Front, public HostPlane {
   std::atomic<bool> inbox_filled_{false};
 
   // --- flush()
-  Mutex flush_mutex_;                                            // one at a time
+  std::timed_mutex flush_mutex_;                                 // one at a time: two would take turns beginning
   std::map<MemberId, Positions> held_ GUARDED_BY(inbox_mutex_);  // what members have answered
   std::atomic<std::uint32_t> answers_{0};
   std::deque<std::pair<MemberId, wire::Bytes>> early_messages_;  // driven state: of a view not yet installed

@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <vector>
 
+#include "base/socket_address.h"
 #include "engine/join_messages.h"
 #include "engine/sentinel.h"
 
@@ -18,8 +20,16 @@ constexpr Duration kDialPatience = std::chrono::seconds(2);
 constexpr Duration kAnswerPatience = std::chrono::seconds(1);
 }  // namespace
 
+Result<std::unique_ptr<Newcomer>> Newcomer::create(const Member& self, int segment, control::Mesh& mesh, LinkSink sink,
+                                                   Duration patience, const Clock& clock, const Log& log) {
+  UniqueFd news(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!news) return system_error("eventfd", errno);
+  return std::unique_ptr<Newcomer>(
+      new Newcomer(self, segment, mesh, std::move(sink), patience, clock, log, std::move(news)));
+}
+
 Newcomer::Newcomer(const Member& self, int segment, control::Mesh& mesh, LinkSink sink, Duration patience,
-                   const Clock& clock, const Log& log)
+                   const Clock& clock, const Log& log, UniqueFd news)
     : self_(self),
       segment_(segment),
       mesh_(mesh),
@@ -27,12 +37,19 @@ Newcomer::Newcomer(const Member& self, int segment, control::Mesh& mesh, LinkSin
       patience_(patience),
       clock_(clock),
       log_(log),
-      news_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {}
+      news_(std::move(news)),
+      heard_(clock.now()) {}
 
 Status Newcomer::find(const RunningJob& job) {
   const TimePoint deadline = clock_.now() + patience_;
-  for (auto member = job.members.rbegin(); member != job.members.rend(); ++member) {
-    if (!dial(*member, job.config)) continue;
+  std::vector<Member> left = job.members;  // the next one last: who came late is likely to be there
+  while (!left.empty() && clock_.now() < deadline) {
+    const Member member = std::move(left.back());
+    left.pop_back();
+    const Status dialed = dial(member, job.config, deadline);
+    if (dialed.code() == StatusCode::timed_out)  // so may all others of its host be: they come last
+      std::ranges::stable_partition(left, [&](const Member& other) { return other.host == member.host; });
+    if (!dialed.ok()) continue;
     std::unique_lock lock(mutex_);
     const auto until = std::min(kAnswerPatience, deadline - clock_.now());
     if (!changed_.wait_for(lock, until, [this] { return view_.epoch.value > 0 || !end_.ok(); })) continue;
@@ -61,8 +78,9 @@ void Newcomer::link() {
         silent.push_back(member);
     }
   }
-  for (const Member& member : strangers) dial(member, view.config);
-  for (const Member& member : silent) introduce_to(member.id);  // it may have been no member the first time
+  const TimePoint deadline = clock_.now() + patience_;
+  for (const Member& member : strangers) (void)dial(member, view.config, deadline);
+  for (const Member& member : silent) (void)introduce_to(member.id);  // it may have been no member the first time
   std::unique_lock lock(mutex_);
   changed_.wait_for(lock, kAnswerPatience, [this] {
     return !end_.ok() || std::all_of(view_.members.begin(), view_.members.end(), [this](const Member& member) {
@@ -71,9 +89,9 @@ void Newcomer::link() {
   });
 }
 
-// True when it is linked, and was told who dialed.
-bool Newcomer::dial(const Member& member, const AgreedConfig& config) {
-  auto link = mesh_.dial(member, segment_, config, clock_.now() + std::min(patience_, kDialPatience));
+// Ok when it is linked, and was told who dialed.
+Status Newcomer::dial(const Member& member, const AgreedConfig& config, TimePoint deadline) {
+  auto link = mesh_.dial(member, segment_, config, std::min(deadline, clock_.now() + kDialPatience));
   if (link.ok()) {
     {
       const std::lock_guard lock(mutex_);
@@ -83,13 +101,13 @@ bool Newcomer::dial(const Member& member, const AgreedConfig& config) {
     return introduce_to(member.id);
   }
   const std::lock_guard lock(mutex_);
-  if (linked_.contains(member.id)) return true;  // another newcomer was faster
+  if (linked_.contains(member.id)) return {};  // another newcomer was faster
   log_(LogLevel::info, "join", "member {:x} does not answer: {}", member.id.value, link.status().message());
-  return false;
+  return link.status();
 }
 
-bool Newcomer::introduce_to(MemberId member) {
-  return mesh_.send(member, with_subject(Subject::joining, encode_join_message(Introduction{self_}))).ok();
+Status Newcomer::introduce_to(MemberId member) {
+  return mesh_.send(member, with_subject(Subject::joining, encode_join_message(Introduction{self_})));
 }
 
 View Newcomer::view() const {
@@ -114,19 +132,31 @@ Epoch Newcomer::linked_epoch() const {
 }
 
 Result<UniqueFd> Newcomer::open_stream(const Member& donor) {
-  return mesh_.open_stream(donor, clock_.now() + kDialPatience);
+  return mesh_.open_stream(donor, view().config, clock_.now() + kDialPatience);
 }
 
-// By holders of the mutex.
-bool Newcomer::deserted() const {
-  return view_.epoch.value > 0 && std::all_of(view_.members.begin(), view_.members.end(),
-                                              [this](const Member& member) { return down_.contains(member.id); });
+// By holders of the mutex. Why there is nobody left to join; ok while there is somebody. Who was never linked cannot
+// be seen to go, so that without any link only time tells.
+Status Newcomer::desertion() const {
+  if (entered_.value > 0 || view_.epoch.value == 0) return {};
+  const auto gone = [this](const Member& member) { return down_.contains(member.id); };
+  if (std::ranges::all_of(view_.members, gone))
+    return {StatusCode::peer_failed, "cannot join: all members are gone, the job has ended"};
+  const auto out_of_reach = [&](const Member& member) { return gone(member) || !linked_.contains(member.id); };
+  if (clock_.now() < heard_ + patience_ || !std::ranges::all_of(view_.members, out_of_reach)) return {};
+  return {StatusCode::timed_out,
+          fmt::format("cannot join: none of the {} members could be reached for {} ms (HORA_START_TIMEOUT_MS)",
+                      view_.members.size(), std::chrono::ceil<std::chrono::milliseconds>(patience_).count())};
 }
 
 void Newcomer::throw_if_over() const {
   if (!end_.ok()) throw Error(end_);
-  if (entered_.value == 0 && deserted())
-    throw Error(Status(StatusCode::peer_failed, "cannot join: all members are gone, the job has ended"));
+  if (const Status why = desertion(); !why.ok()) throw Error(why);
+}
+
+bool Newcomer::may_give(MemberId donor) const {
+  const std::lock_guard lock(mutex_);
+  return view_.rank_of(donor).has_value() && desertion().ok();
 }
 
 void Newcomer::wait_for_news() {
@@ -138,8 +168,9 @@ void Newcomer::wait_for_news() {
 
 bool Newcomer::wait_for_decision(Epoch epoch) {
   std::unique_lock lock(mutex_);
-  changed_.wait(
-      lock, [&] { return entered_.value > 0 || (view_.epoch > epoch && !is_in(view_)) || !end_.ok() || deserted(); });
+  changed_.wait(lock, [&] {
+    return entered_.value > 0 || (view_.epoch > epoch && !is_in(view_)) || !end_.ok() || !desertion().ok();
+  });
   throw_if_over();
   return entered_.value == epoch.value + 1;
 }
@@ -158,6 +189,14 @@ void Newcomer::on_welcome(MemberId from, const View& view) {
   {
     const std::lock_guard lock(mutex_);
     answered_.insert(from);
+    heard_ = clock_.now();
+  }
+  on_view(view);
+}
+
+void Newcomer::on_view(const View& view) {
+  {
+    const std::lock_guard lock(mutex_);
     if (view.epoch > view_.epoch) view_ = view;
   }
   notify();
@@ -167,7 +206,7 @@ void Newcomer::on_link_down(MemberId peer) {
   {
     const std::lock_guard lock(mutex_);
     answered_.erase(peer);
-    down_.insert(peer);
+    if (down_.insert(peer).second) heard_ = clock_.now();
   }
   notify();
 }

@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <set>
@@ -27,9 +28,10 @@ class Newcomer {
   // What becomes of a link that was dialed; called on the application's thread.
   using LinkSink = std::function<void(control::PeerLink)>;
 
-  // `segment` is passed to the members; -1 passes none. References outlive it.
-  Newcomer(const Member& self, int segment, control::Mesh& mesh, LinkSink sink, Duration patience, const Clock& clock,
-           const Log& log);
+  // `segment` is passed to the members; -1 passes none. `patience`: how long to look for members that do not answer.
+  // References outlive it. resource: there is no descriptor left.
+  static Result<std::unique_ptr<Newcomer>> create(const Member& self, int segment, control::Mesh& mesh, LinkSink sink,
+                                                  Duration patience, const Clock& clock, const Log& log);
 
   // --- the application's thread
   // Dials those who were ever seen in the job until one answers with its view, then the members of that view.
@@ -45,6 +47,8 @@ class Newcomer {
   [[nodiscard]] Epoch linked_epoch() const;
   // A stream to `donor`, over which it gives its state.
   Result<UniqueFd> open_stream(const Member& donor);
+  // Whether more can come from `donor`: it is in the latest view, and the job goes on.
+  [[nodiscard]] bool may_give(MemberId donor) const;
   // Waits for news, at most a second. Throws Error once there is nobody left to join.
   void wait_for_news();
   // Returns once this process is a member by the successor of view `epoch` (true), or the job has gone to a later view
@@ -58,15 +62,18 @@ class Newcomer {
   // --- the sentinel's thread
   void on_linked(MemberId peer);
   void on_welcome(MemberId from, const View& view);
+  void on_view(const View& view);  // also once this process is in it
   void on_link_down(MemberId peer);
   void on_entered(Epoch epoch);
   void on_end(const Status& cause);
 
  private:
-  [[nodiscard]] bool deserted() const;
+  Newcomer(const Member& self, int segment, control::Mesh& mesh, LinkSink sink, Duration patience, const Clock& clock,
+           const Log& log, UniqueFd news);
+  [[nodiscard]] Status desertion() const;
   void throw_if_over() const;
-  bool dial(const Member& member, const AgreedConfig& config);
-  bool introduce_to(MemberId member);
+  Status dial(const Member& member, const AgreedConfig& config, TimePoint deadline);
+  Status introduce_to(MemberId member);
   void notify();
 
   const Member self_;
@@ -85,6 +92,7 @@ class Newcomer {
   std::set<MemberId> linked_;    // by whichever side
   std::set<MemberId> down_;      // links that were lost
   std::set<MemberId> answered_;  // to an introduction: they have the link too
+  TimePoint heard_;              // when a member was heard of last
   Epoch entered_;                // the view that took this process in; 0: none yet
   Status end_;
 };

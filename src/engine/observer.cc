@@ -137,6 +137,7 @@ bool Observer::try_donor(const Member& donor) {
   auto stream = newcomer_.open_stream(donor);
   if (!stream.ok()) return false;
   stream_ = std::move(stream).value();
+  donor_ = donor.id;
   const auto entry = try_read_entry();
   if (!entry) return false;
   if (!std::holds_alternative<SnapshotEntry>(*entry)) diverged("its donor did not begin with its state");
@@ -144,7 +145,6 @@ bool Observer::try_donor(const Member& donor) {
   if (const Status status = state_.check(snapshot.description); !status.ok()) throw Error(status);
   for (const std::span<std::byte> piece : state_.pieces())
     if (!read_exact(piece)) return false;
-  donor_ = donor.id;
   step_ = snapshot.step;
   following_ = true;
   HORA_FAILPOINT("observer.state_received");
@@ -242,8 +242,8 @@ bool Observer::read_exact(std::span<std::byte> target) {
     }
     if (got == 0 || (errno != EAGAIN && errno != EINTR)) return false;
     if (const Status end = newcomer_.ended(); !end.ok()) throw Error(end);
-    // A forked child may keep the stream of a dead donor open.
-    if (following_ && !newcomer_.view().rank_of(donor_)) return false;
+    // The stream of a donor that was expelled, or that died and left a forked child, may stay open.
+    if (!newcomer_.may_give(donor_)) return false;
     pollfd polled[] = {{stream_.get(), POLLIN, 0}, {newcomer_.news(), POLLIN, 0}};
     ::poll(polled, 2, -1);
     std::uint64_t count;

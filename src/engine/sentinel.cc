@@ -148,6 +148,8 @@ void Sentinel::certain_death(MemberId member) {
     peer->second.gone = true;
     if (peer->second.segment) record = peer->second.segment->read_record();
   }
+  // A forked child may keep the link itself open.
+  if (joining() != nullptr) joining()->newcomer.on_link_down(member);
   membership_.on_certain_death(member, std::move(record), clock_.now());
 }
 

@@ -142,8 +142,10 @@ Status Session::follow(const Member& self) {
   if (!job.ok()) return job.status();
   HORA_TRY(create_segment(job->config));
   const auto sink = [this](control::PeerLink link) { sentinel_->add_link(std::move(link)); };
-  newcomer_ = std::make_unique<Newcomer>(self, own_segment_->fd(), *mesh_, sink,
-                                         std::chrono::milliseconds(options_.start_timeout_ms), clock_, log_);
+  auto newcomer = Newcomer::create(self, own_segment_->fd(), *mesh_, sink,
+                                   std::chrono::milliseconds(options_.start_timeout_ms), clock_, log_);
+  if (!newcomer.ok()) return newcomer.status();
+  newcomer_ = std::move(newcomer).value();
   sentinel_ =
       std::make_unique<Sentinel>(elastic::Membership::outsider(membership_options(), self, id_.value, clock_.now()),
                                  Joining{*newcomer_}, std::map<MemberId, LocalPeer>(), surroundings());
@@ -189,6 +191,7 @@ Result<LocalPeer> Session::meet(control::PeerLink link) {
 }
 
 Status Session::prepare(const View& view, bool somebody_died) {
+  if (newcomer_) newcomer_->on_view(view);  // its program may still be reading from a donor that is not in it
   if (somebody_died && mpi_) mpi_->abandon();
   return data_plane_->prepare(view);
 }
@@ -209,7 +212,11 @@ Status Session::start_sentinel(const AgreedConfig& config) {
   auto watcher = shm::LivenessWatcher::start(*own_segment_, *sentinel_);
   if (!watcher.ok()) return watcher.status();
   watcher_ = std::move(watcher).value();
-  sentinel_thread_ = start_thread("hora-sentinel", [this] { sentinel_->run(*watcher_); });
+  sentinel_thread_ = start_thread("hora-sentinel", [this] {
+    sentinel_->run(*watcher_);
+    mesh_->close();  // a rank that was fenced may live on, but nobody should wait for it
+    donor_->stop();
+  });
   // Whoever shares memory with all others sees their deaths sooner than any launcher.
   if (config.transport == Transport::shm || options_.launch_token.empty()) return {};
   auto obituaries =
@@ -249,13 +256,41 @@ Status Session::start_engine(const View& view, const Positions& done) {
   return {};
 }
 
+DeviceFront& Session::device(Stream stream) {
+  if (DeviceFront* ready = ready_device_.load(std::memory_order_acquire); ready != nullptr) return *ready;
+  if (observing())
+    throw Error(Status(StatusCode::unsupported,
+                       "calls with device memory cannot be followed by a newcomer; make them after its first step()"));
+  const MutexLock lock(device_mutex_);
+  if (device_) return *device_;
+  if (!runtime_) {
+    auto found = cuda::find_runtime();
+    if (!found.ok()) throw Error(found.status());
+    runtime_ = std::move(found).value();
+  }
+  const cuda::LaneOptions options{std::chrono::milliseconds(options_.operation_timeout_ms),
+                                  engine_->view().config.fusion_bytes};
+  auto started = DeviceFront::start(runtime_, stream, *engine_, id_, options, clock_, log_);
+  if (!started.ok()) throw Error(started.status());
+  device_ = std::move(started).value();
+  ready_device_.store(device_.get(), std::memory_order_release);  // release: what is behind it
+  return *device_;
+}
+
+void Session::flush() {
+  if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) return device->flush();
+  front().flush();
+}
+
 Status Session::leave(std::chrono::milliseconds timeout) {
   const TimePoint deadline = clock_.now() + timeout;
   // Who leaves takes its memory along: what it has released must not be missing elsewhere (law 4).
   // Half of the time is for the departure itself.
   const TimePoint stable_by = deadline - timeout / 2;
   if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr) device->flush(stable_by);
-  if (engine_ && !observing()) (void)engine_->wait_stable(stable_by);
+  // In an observer the sentinel may be making the engine at this moment.
+  if (!observing()) (void)engine_->wait_stable(stable_by);
+  donor_->drain(stable_by, clock_);
   sentinel_->leave();
   const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
   stop();
@@ -274,7 +309,7 @@ void Session::stop() {
   }
   if (engine_) engine_->fence(Status(StatusCode::shut_down, "the communicator was shut down"));
   if (engine_) engine_->record_to(nullptr);
-  if (donor_) donor_->close();
+  if (donor_) donor_->stop();
   if (background_thread_.joinable()) background_thread_.join();
   if (DeviceFront* device = ready_device_.load(std::memory_order_acquire); device != nullptr)
     device->stop(Status(StatusCode::shut_down, "the communicator was shut down"));

@@ -60,7 +60,7 @@ class Session final : private SentinelHost {
   }
   [[nodiscard]] Engine& engine() noexcept { return *engine_; }  // of a member
   [[nodiscard]] StateRegistry& state() noexcept { return state_; }
-  // Where calls with device memory go; made by the first one. Throws Error. device_front.cc.
+  // Where calls with device memory go; made by the first one. Throws Error.
   [[nodiscard]] DeviceFront& device(Stream stream);
   // Before the first call of device(): what to use instead of the driver and NCCL of this machine.
   void use_runtime(std::shared_ptr<const cuda::Runtime> runtime) { runtime_ = std::move(runtime); }

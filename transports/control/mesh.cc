@@ -26,13 +26,21 @@ constexpr int kReadsPerRound = 16;
 // after which its member is suspected: by then its expulsion is decided, or there is no quorum.
 constexpr int kSilencesUnacknowledged = 2;
 
+void limit_silence(const UniqueFd& socket, const AgreedConfig& config) {
+  if (is_local(socket)) return;
+  set_acknowledgement_timeout(socket, std::chrono::milliseconds(config.silence_ms) * kSilencesUnacknowledged);
+}
+
 }  // namespace
 
 Mesh::Mesh(Identity identity, const Clock& clock, const Log& log)
     : identity_(std::move(identity)), clock_(clock), log_(log), owner_(::getpid()) {}
 
 Mesh::~Mesh() {
-  if (::getpid() != owner_) return;
+  if (::getpid() == owner_) close();
+}
+
+void Mesh::close() noexcept {
   // Also where a forked child holds it: who dials must be refused, not wait.
   for (const UniqueFd& listener : listeners_) ::shutdown(listener.get(), SHUT_RDWR);
   const MutexLock lock(links_mutex_);
@@ -128,11 +136,15 @@ Result<PeerLink> Mesh::dial(const Member& peer, int own_segment, const AgreedCon
   return adopt(dialing->take_link(), config);
 }
 
-Result<UniqueFd> Mesh::open_stream(const Member& peer, TimePoint deadline) {
+// Only this end has the limit: it says little, so that a full window is no dead host, while the other end may wait long
+// for a newcomer that does not read.
+Result<UniqueFd> Mesh::open_stream(const Member& peer, const AgreedConfig& config, TimePoint deadline) {
   auto dialing = Dialing::of_stream(identity_, peer, peer.host == identity_.host);
   if (!dialing.ok()) return dialing.status();
   HORA_TRY(dialing->run(clock_, deadline, cancel_));
-  return dialing->take_stream();
+  UniqueFd stream = dialing->take_stream();
+  limit_silence(stream, config);
+  return stream;
 }
 
 void Mesh::cancel_dials() noexcept {
@@ -141,9 +153,7 @@ void Mesh::cancel_dials() noexcept {
 }
 
 Result<PeerLink> Mesh::adopt(Connection connection, const AgreedConfig& config) {
-  if (!is_local(connection.socket))
-    set_acknowledgement_timeout(connection.socket,
-                                std::chrono::milliseconds(config.silence_ms) * kSilencesUnacknowledged);
+  limit_silence(connection.socket, config);
   auto link = std::make_unique<Link>();
   link->peer = connection.link.id;
   link->socket = std::move(connection.socket);

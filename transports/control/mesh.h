@@ -72,10 +72,13 @@ class Mesh : public Messenger {
   // before this returns; once it returned, the peer's on_link() has been called or is about to be. An error where a
   // link to it exists or existed; peer_failed where nobody listens there any more. `own_segment` as in connect_all().
   Result<PeerLink> dial(const Member& peer, int own_segment, const AgreedConfig& config, TimePoint deadline);
-  // A stream of its own to a member that is linked; it gets the other end by on_stream(). Thread safe.
-  Result<UniqueFd> open_stream(const Member& peer, TimePoint deadline);
+  // A stream of its own to a member that is linked; it gets the other end by on_stream(). It ends when the other host
+  // is not there any more. Thread safe.
+  Result<UniqueFd> open_stream(const Member& peer, const AgreedConfig& config, TimePoint deadline);
   // Makes dial() and open_stream() return shut_down, now and later. Thread safe.
   void cancel_dials() noexcept;
+  // Ends all links and stops listening: once the loop runs no more, nobody should wait for an answer. Thread safe.
+  void close() noexcept;
 
   // Messenger: thread safe, any thread. A message over 16 MiB, or one that finds more than 16 MiB queued, closes the
   // link.

@@ -142,13 +142,27 @@ TEST_CASE("members of two namespaces meet where the store is reached, and a cut 
   REQUIRE(recorder.messages.size() == 1);
   CHECK(recorder.messages[0].second == text("across"));
 
-  // Nobody closes anything: only the missing acknowledgement tells.
+  const Member peer{members[0].links[0].id, 2, members[1].address};
+  AgreedConfig config;
+  config.silence_ms = 100;
+  Result<UniqueFd> stream = Status(StatusCode::internal, "");
+  std::atomic<bool> opened{false};
+  std::thread opener = hosts.on(0, [&] {
+    stream = members[0].mesh->open_stream(peer, config, clock.now() + 10s);
+    opened = true;
+    members[1].mesh->wake();
+  });
+  while (!opened) members[1].mesh->run_once(std::nullopt, recorder);
+  opener.join();
+  REQUIRE(stream.status().to_string() == "ok");
+
+  // Nobody closes or says anything: only the missing acknowledgement tells, of the link and of the stream.
   REQUIRE(hosts.cut());
-  REQUIRE(members[0].mesh->send(members[0].links[0].id, text("lost")).ok());
   Recorder left;
   const TimePoint end = clock.now() + 10s;
   while (left.downs.empty() && clock.now() < end) members[0].mesh->run_once(end, left);
   CHECK(left.downs == std::vector{members[0].links[0].id});
+  CHECK(closed_within_10s(stream->get()));
 }
 
 TEST_CASE("a member that may only use loopback cannot serve another host") {

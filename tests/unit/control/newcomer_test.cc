@@ -153,7 +153,7 @@ TEST_CASE("a newcomer dials a running mesh while messages flow, opens a stream, 
     REQUIRE(mesh->send(peer.id, text("ball")).ok());
     CHECK(eventually([&] { return loop->messages_of(peer.id) > 3 && job.loops[rank]->messages_of(id) > 3; }));
 
-    auto stream = mesh->open_stream(peer, job.circle.clock.now() + 20s);
+    auto stream = mesh->open_stream(peer, job.circle.view.config, job.circle.clock.now() + 20s);
     REQUIRE(stream.status().to_string() == "ok");
     std::vector<std::pair<MemberId, UniqueFd>> streams;
     REQUIRE(eventually([&] { return !(streams = job.loops[rank]->take_streams()).empty(); }));

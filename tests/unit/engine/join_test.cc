@@ -12,11 +12,14 @@ using engine::Session;
 using std::chrono::seconds;
 
 constexpr std::size_t kWeights = 3000;
+constexpr std::size_t kManyWeights = 1 << 18;
 constexpr int kStepsWhole = 40;  // that the job goes on once all have entered
 
 // A training in miniature: the state is a function of all results so far, so it differs where one was missed.
 struct Training {
-  std::vector<float> weights = std::vector<float>(kWeights, 1.0F);
+  explicit Training(std::size_t count = kWeights) : weights(count, 1.0F) {}
+
+  std::vector<float> weights;
   struct Progress {
     std::uint64_t steps = 0;
     std::uint64_t whole = 0;  // of those in which all were there
@@ -37,7 +40,7 @@ struct Training {
       auto* bytes = reinterpret_cast<std::byte*>(data.data());
       return Extent{bytes, bytes, data.size() * sizeof(float)};
     };
-    std::vector<float> gradient(kWeights), named(17);
+    std::vector<float> gradient(weights.size()), named(17);
     for (std::size_t i = 0; i < gradient.size(); ++i) gradient[i] = weights[i] * 0.5F + static_cast<float>(i % 7);
     named.assign(named.size(), static_cast<float>(progress.steps));
     engine::Work* work = front.submit("named", sum_of(named.size()), {}, bytes_of(named), false);
@@ -104,6 +107,32 @@ TEST_CASE("several_newcomers_enter_one_after_the_other") {
   };
   job.run(body, {}, kNewcomers);
   outcomes.check(kFounders + kNewcomers);
+}
+
+TEST_CASE("a_newcomer_that_enters_at_the_last_boundary_gets_all_that_it_lacks_before_its_donor_leaves") {
+  constexpr int kFounders = 2;
+  Outcomes outcomes;
+  std::atomic<bool> entered{false};
+  test::JobOfThreads job(kFounders);
+  const auto body = [&](Session& session, int rank) {
+    Training training(kManyWeights);
+    training.register_in(session);
+    session.step();
+    // It has the state, and falls behind until the members take it in nevertheless.
+    if (rank >= kFounders) {
+      const auto deadline = std::chrono::steady_clock::now() + seconds(60);
+      while (!entered && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    }
+    do {
+      training.one_step(session);
+      session.step();
+    } while (session.observing() || session.front().view().size() <= kFounders);
+    entered = true;
+    outcomes.add(training);
+    if (!session.leave(seconds(20)).ok()) std::abort();
+  };
+  job.run(body, {}, 1);
+  outcomes.check(kFounders + 1);
 }
 
 TEST_CASE("a_newcomer_with_other_state_is_told_what_differs") {

@@ -1,5 +1,6 @@
 // The engine over shared memory, with ranks as threads: both fronts, and members that leave.
 #include <catch2/catch.hpp>
+#include <future>
 #include <numeric>
 
 #include "job_of_threads.h"
@@ -73,6 +74,52 @@ TEST_CASE("an_interrupted_ordered_call_goes_on_without_its_caller") {
     check.that(second.front() == 3);
     check.that(session.leave(std::chrono::seconds(20)).ok());
   });
+  REQUIRE(check.wrong == 0);
+}
+
+// Keeps the rank whose named work ends from doing anything else.
+class Gate final : public engine::Recorder {
+ public:
+  void open() {
+    open_.store(true);
+    open_.notify_all();
+  }
+  void ordered(const Status&, const Outcome&, const Signature&, const Extent&) noexcept override {}
+  void named(std::string_view, const Status&, const Outcome&, const Signature&, const Extent&) noexcept override {
+    open_.wait(false);
+  }
+
+ private:
+  std::atomic<bool> open_{false};
+};
+
+TEST_CASE("a_flush_keeps_its_deadline_while_another_one_waits") {
+  Checks check;
+  Gate gate;
+  test::JobOfThreads job(2);
+  const auto over_sockets = [](Options& options) { options.transport = Transport::tcp; };
+  const auto body = [&](engine::Session& session, int rank) {
+    engine::Engine& engine = session.engine();
+    if (rank == 1) engine.record_to(&gate);
+    std::vector<float> data(7, share(rank));
+    engine::Work* work = engine.submit("x", sum_of(data.size()), {}, in_place(data), false);
+    check.that(engine.wait(*work, std::chrono::seconds(60)) && data[0] == 3);
+    if (rank == 0) {
+      std::thread unlimited([&] { engine.flush(); });
+      const auto often = [&] {
+        for (int i = 0; i < 20; ++i)
+          check.that(!engine.wait_stable(SystemClock().now() + std::chrono::milliseconds(5)));
+      };
+      auto limited = std::async(std::launch::async, often);
+      check.that(limited.wait_for(std::chrono::seconds(10)) == std::future_status::ready);
+      gate.open();
+      unlimited.join();
+    }
+    engine.release(work);
+    engine.record_to(nullptr);
+    check.that(session.leave(std::chrono::seconds(20)).ok());
+  };
+  job.run(body, over_sockets);
   REQUIRE(check.wrong == 0);
 }
 
