@@ -86,7 +86,7 @@ void Engine::run(std::string_view name, const Signature& signature, MemberId roo
 
 void Engine::enqueue(Work* work, bool attended) {
   unfinished_.fetch_add(1, std::memory_order_seq_cst);
-  if (interrupted_.load(std::memory_order_relaxed) == 0 && token_.try_acquire()) {
+  if (halted_.load(std::memory_order_relaxed) == 0 && token_.try_acquire()) {
     if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();
     accept(work);
     drive_once();
@@ -205,10 +205,10 @@ void Engine::run_background() {
       return !unattended_work() || callers_.load(std::memory_order_seq_cst) > 0 ||
              fenced_.load(std::memory_order_acquire);
     };
-    if (callers_.load(std::memory_order_seq_cst) == 0 && interrupted_.load(std::memory_order_seq_cst) == 0 &&
+    if (callers_.load(std::memory_order_seq_cst) == 0 && halted_.load(std::memory_order_seq_cst) == 0 &&
         token_.try_acquire()) {
       Ladder ladder(kUnattended);
-      for (std::uint32_t turn = 1; !relieved() && interrupted_.load(std::memory_order_relaxed) == 0; ++turn) {
+      for (std::uint32_t turn = 1; !relieved() && halted_.load(std::memory_order_relaxed) == 0; ++turn) {
         if (turn % kTurnsPerPatience == 0) check_patience();
         if (drive_once())
           ladder.restart();

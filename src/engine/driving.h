@@ -8,7 +8,8 @@
 
 namespace hora::engine {
 
-inline constexpr Duration kLongestNap = std::chrono::seconds(1);  // what a lost wake-up would cost, at most
+inline constexpr Duration kLongestNap =
+    std::chrono::seconds(1);  // every wait looks again after this long; none depends on it
 inline constexpr Duration kInterruptionsEvery = std::chrono::milliseconds(500);  // a wait goes on without a look
 inline constexpr Channel kChannels[] = {Channel::ordered, Channel::negotiated};
 inline constexpr std::uint32_t kTurnsPerClock = 64;       // of a driver with a deadline
@@ -20,15 +21,15 @@ template <typename Done>
 bool Engine::take_token(const Done& done, std::optional<TimePoint> deadline, Purpose purpose) {
   const bool begins = purpose == Purpose::begin;
   const auto is_my_turn = [&] { return begins || beginners_.load(std::memory_order_seq_cst) == 0; };
-  if (interrupted_.load(std::memory_order_relaxed) == 0 && is_my_turn() && token_.try_acquire()) return true;
+  if (halted_.load(std::memory_order_relaxed) == 0 && is_my_turn() && token_.try_acquire()) return true;
   callers_.fetch_add(1, std::memory_order_seq_cst);
   if (begins) beginners_.fetch_add(1, std::memory_order_seq_cst);
   wake_driver();  // after the counts, which it looks at
   Ladder ladder(options_.ladder);
   bool held = false;
   while (!done() && !(deadline && clock_.now() >= *deadline)) {
-    if (interrupted_.load(std::memory_order_seq_cst) != 0) {
-      futex_wait(interrupted_, 1, deadline ? std::min(kLongestNap, *deadline - clock_.now()) : kLongestNap);
+    if (halted_.load(std::memory_order_seq_cst) != 0) {
+      futex_wait(halted_, 1, deadline ? std::min(kLongestNap, *deadline - clock_.now()) : kLongestNap);
       continue;
     }
     if (is_my_turn() && (held = token_.try_acquire())) break;

@@ -3,7 +3,7 @@
 // Reading order: calls.cc (what a caller's thread does), driver.cc (what a holder of the token does), recovery.cc (how
 // a view change interrupts and resumes it), then sentinel.h (who asks for that) and session.h (who builds it all).
 //
-// Threads. "Driven state" is touched only by the holder of the token. interrupt() takes the token from a driver within
+// Threads. "Driven state" is touched only by the holder of the token. freeze() takes the token from a driver within
 // one step. The hot path (an ordered call that nobody disturbs) makes no syscall, allocation, lock or log.
 #pragma once
 
@@ -158,7 +158,7 @@ class Engine final : public Front, public HostPlane {
   bool take_token(const Done& done, std::optional<TimePoint> deadline, Purpose purpose);
   // Whether who drives must let go of the token. seq_cst: see sleep_unless().
   [[nodiscard]] bool is_wanted() const noexcept {
-    return interrupted_.load(std::memory_order_seq_cst) != 0 || beginners_.load(std::memory_order_seq_cst) != 0;
+    return halted_.load(std::memory_order_seq_cst) != 0 || beginners_.load(std::memory_order_seq_cst) != 0;
   }
   template <typename Done>
   void drive(const Done& done, std::optional<TimePoint> deadline);
@@ -224,7 +224,7 @@ class Engine final : public Front, public HostPlane {
   ViewRequests* requests_ = nullptr;
 
   Token token_;
-  std::atomic<std::uint32_t> interrupted_{0};      // not 0: drivers let go of the token and stay away
+  std::atomic<std::uint32_t> halted_{0};           // not 0: drivers let go of the token and stay away
   std::atomic<std::uint32_t> wake_word_{0};        // changes when a driver that sleeps has something to look at
   std::atomic<std::uint32_t> turn_{0};             // changes when those who wait for another driver should look again
   std::atomic<std::uint32_t> waiting_{0};          // threads that sleep on turn_, or are about to
@@ -247,6 +247,7 @@ class Engine final : public Front, public HostPlane {
   std::multimap<std::string, Status, std::less<>> broken_names_;  // named ones, likewise, in their order
   std::unique_ptr<Board> board_;                                  // of view_, as negotiator_
   std::unique_ptr<negotiation::Negotiator> negotiator_;
+  std::deque<std::pair<MemberId, wire::Bytes>> early_messages_;  // of a view not yet installed
   std::vector<Work*> negotiated_;                                // accepted and not ended
   std::vector<Work*> by_entry_;                                  // the work of a negotiator's entry
   const Work* attended_ = nullptr;                               // the work whose own thread drives now
@@ -267,7 +268,6 @@ class Engine final : public Front, public HostPlane {
   std::timed_mutex flush_mutex_;                                 // one at a time: two would take turns beginning
   std::map<MemberId, Positions> held_ GUARDED_BY(inbox_mutex_);  // what members have answered
   std::atomic<std::uint32_t> answers_{0};
-  std::deque<std::pair<MemberId, wire::Bytes>> early_messages_;  // driven state: of a view not yet installed
 
   // --- what callers see
   Mutex visible_mutex_;

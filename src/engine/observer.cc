@@ -51,22 +51,16 @@ Outcome Observer::run_ordered(const Signature& signature, const Extent& extent) 
 Work* Observer::submit(std::string_view name, const Signature& signature, std::span<const std::int64_t>,
                        const Extent& extent, bool) {
   const MutexLock lock(mutex_);
-  if (free_works_.empty()) {
-    works_.push_back(std::make_unique<Work>(*this));
-    free_works_.reserve(works_.size());  // release() never allocates
-    free_works_.push_back(works_.back().get());
+  Status status;
+  Outcome outcome{view().epoch, 0};
+  if (following_) {
+    const Result result = next_named(name);
+    deliver(result, signature, extent);
+    status = result.entry.status;
+    outcome = result.entry.outcome;
   }
-  Work* work = free_works_.back();
-  free_works_.pop_back();
-  work->reset();
-  work->references.store(1, std::memory_order_relaxed);  // the caller's: it has ended when this returns
-  if (!following_) {
-    work->finish({}, {view().epoch, 0});
-    return work;
-  }
-  const Result result = next_named(name);
-  deliver(result, signature, extent);
-  work->finish(result.entry.status, result.entry.outcome);
+  Work* work = works_.take(1);  // the caller's reference: it has ended when this returns
+  work->finish(std::move(status), outcome);
   return work;
 }
 
@@ -74,11 +68,6 @@ bool Observer::wait(Work& work, std::optional<Duration>) {
   const MutexLock lock(mutex_);
   adopt(work.outcome.epoch);
   return true;
-}
-
-void Observer::release(Work* work) noexcept {
-  const MutexLock lock(mutex_);
-  free_works_.push_back(work);
 }
 
 void Observer::on_view_change(std::function<void(const View&, const View&)> callback) {

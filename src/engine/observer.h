@@ -19,6 +19,7 @@
 #include "engine/replay_log.h"
 #include "engine/state.h"
 #include "engine/work.h"
+#include "engine/work_pool.h"
 
 namespace hora::engine {
 
@@ -35,7 +36,7 @@ class Observer final : public Front {
   Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
                const Extent& extent, bool attended) override;
   bool wait(Work& work, std::optional<Duration> timeout) override;
-  void release(Work* work) noexcept override;
+  void release(Work* work) noexcept override { works_.release(work); }
   void flush() override {}
   void on_view_change(std::function<void(const View& before, const View& after)> callback) override;
   // The donor's: its program must do here what it did there.
@@ -85,8 +86,7 @@ class Observer final : public Front {
   std::deque<View> views_;  // all of them: callers may hold references to any
   std::size_t visible_ = 0;
   std::function<void(const View&, const View&)> callback_;
-  std::vector<std::unique_ptr<Work>> works_;
-  std::vector<Work*> free_works_;
+  WorkPool<Work, WorkOwner> works_{*this};
 };
 
 }  // namespace hora::engine

@@ -163,7 +163,7 @@ std::optional<Positions> Engine::positions_of(std::span<const std::byte> bytes) 
 wire::Bytes Engine::freeze() {
   if (fenced_.load(std::memory_order_acquire)) return {};  // nobody would ever give the token back
   if (!frozen_) {
-    interrupted_.store(1, std::memory_order_seq_cst);
+    halted_.store(1, std::memory_order_seq_cst);
     wake_driver();
     token_.acquire();
     if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();  // it counts if it came before the report
@@ -351,8 +351,8 @@ void Engine::renegotiate() {
 
 void Engine::thaw() noexcept {
   frozen_ = false;
-  interrupted_.store(0, std::memory_order_seq_cst);
-  futex_wake_all(interrupted_);
+  halted_.store(0, std::memory_order_seq_cst);
+  futex_wake_all(halted_);
   token_.release();
   hand_over();
   wake_background();

@@ -21,7 +21,7 @@ class Token {
            word_.compare_exchange_strong(free, kHeld, std::memory_order_acquire, std::memory_order_relaxed);
   }
 
-  // Sleeps until the token is free. Holders that are asked to (Engine::interrupt) let go after one step, so this is
+  // Sleeps until the token is free. Holders that are asked to (Engine::freeze) let go after one step, so this is
   // short.
   void acquire() noexcept {
     while (word_.exchange(kWanted, std::memory_order_acquire) != kFree)
