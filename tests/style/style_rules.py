@@ -176,6 +176,14 @@ def header_findings(path, text):
         yield path, 1, "#pragma once is missing"
 
 
+def own_header_findings(path, text, files):
+    """What proves that the header compiles alone (see CMakeLists.txt here)."""
+    header = path.removesuffix(".cc") + ".h"
+    first = re.search(r'^#include [<"](.*)[>"]', text, re.MULTILINE)
+    if path.endswith(".cc") and header in files and not (first and header.endswith(first.group(1))):
+        yield path, 1, f"its own header, {header}, is not the first that it includes"
+
+
 def markdown_findings(path, text):
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     titles = re.findall(r"^# .+", prose, re.MULTILINE)

@@ -45,7 +45,7 @@ def findings(files):
         results += [rules.size_findings(path, text), rules.marker_findings(path, text)]
         if is_cpp(path):
             results += [rules.include_findings(path, text, files), rules.ban_findings(path, text),
-                        rules.function_findings(path, text)]
+                        rules.function_findings(path, text), rules.own_header_findings(path, text, files)]
             if not path.startswith("tests/"):
                 results.append(rules.static_findings(path, text))
         if path.endswith((".h", ".hpp")):
@@ -146,6 +146,11 @@ class Rules(unittest.TestCase):
         self.assertEqual(len(self.found(rules.header_findings, "a.h", "#pragma once\n")), 1)
         self.assertEqual(len(self.found(rules.header_findings, "a.h", "// Purpose.\n")), 1)
         self.assertEqual(self.found(rules.header_findings, "a.h", "// Purpose.\n#pragma once\n"), [])
+        with_header = {"src/a.h": "", "src/a.cc": ""}
+        for bad in ("#include <vector>\n", '#include "b.h"\n#include "a.h"\n', "int x;\n"):
+            self.assertEqual(len(self.found(rules.own_header_findings, "src/a.cc", bad, with_header)), 1, bad)
+        self.assertEqual(self.found(rules.own_header_findings, "src/a.cc", '#include "a.h"\n', with_header), [])
+        self.assertEqual(self.found(rules.own_header_findings, "src/b.cc", "#include <vector>\n", with_header), [])
         self.assertEqual(len(self.found(rules.markdown_findings, "a.md", "# A\n# B\n")), 1)
         self.assertEqual(len(self.found(rules.markdown_findings, "a.md", "text\n")), 1)
         self.assertEqual(self.found(rules.markdown_findings, "a.md", "# A\n```\n# no title\n```\n## B\n"), [])
