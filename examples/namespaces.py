@@ -71,7 +71,9 @@ class Namespaces:
         shutil.copy(self.folder / "user.pub", self.folder / "authorized")
         (self.folder / "sshd.conf").write_text(
             f"HostKey {self.folder}/host\nAuthorizedKeysFile {self.folder}/authorized\nPidFile none\nUsePAM no\n"
-            "StrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nPort 22\n")
+            "StrictModes no\nPermitRootLogin yes\nPasswordAuthentication no\nPort 22\n"
+            # As below another shell: what a user's start-up files do takes long, and some of them bear no sudden end.
+            "SetEnv SHLVL=1\n")
         (self.folder / "ssh.conf").write_text(
             f"IdentityFile {self.folder}/user\nIdentitiesOnly yes\nUserKnownHostsFile /dev/null\n"
             "StrictHostKeyChecking no\nLogLevel ERROR\nBatchMode yes\nConnectTimeout 5\n")

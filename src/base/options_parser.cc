@@ -106,7 +106,7 @@ void read_identity(const Environment& environment, const Launch& launch, uid_t u
 template <typename AnyOptions, typename Visitor>
 Status for_each_range(AnyOptions& options, const Visitor& visit) {
   constexpr auto kPlain = Suffixes::none, kSizes = Suffixes::sizes;
-  HORA_TRY(visit("HORA_START_TIMEOUT_MS", options.start_timeout_ms, 1, kDayMs, kPlain));
+  HORA_TRY(visit("HORA_START_TIMEOUT_MS", options.start_timeout_ms, 1, 30 * kDayMs, kPlain));
   HORA_TRY(visit("HORA_SILENCE_MS", options.silence_ms, 10, kDayMs, kPlain));
   HORA_TRY(visit("HORA_STALL_WARNING_MS", options.stall_warning_ms, 1, kDayMs, kPlain));
   HORA_TRY(visit("HORA_OPERATION_TIMEOUT_MS", options.operation_timeout_ms, 1, 30 * kDayMs, kPlain));
