@@ -13,7 +13,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <set>
 #include <span>
@@ -200,6 +199,7 @@ class Engine final : public Front, public HostPlane {
   // flush.cc
   [[nodiscard]] Positions ended() noexcept;
   [[nodiscard]] bool is_stable(const Positions& positions) const;
+  bool await_stable(std::optional<TimePoint> deadline) noexcept;
   bool ask_what_is_held(const Positions& positions, std::set<MemberId>& asked);
   void answer_flush_questions();
 
@@ -265,7 +265,7 @@ class Engine final : public Front, public HostPlane {
   std::atomic<bool> inbox_filled_{false};
 
   // --- flush()
-  std::timed_mutex flush_mutex_;                                 // one at a time: two would take turns beginning
+  Token flush_turn_;                                             // one at a time: two would take turns beginning
   std::map<MemberId, Positions> held_ GUARDED_BY(inbox_mutex_);  // what members have answered
   std::atomic<std::uint32_t> answers_{0};
 

@@ -30,11 +30,13 @@ void Engine::flush() {
 }
 
 bool Engine::wait_stable(std::optional<TimePoint> deadline) {
-  std::unique_lock one_at_a_time(flush_mutex_, std::defer_lock);
-  if (!deadline)
-    one_at_a_time.lock();
-  else if (!one_at_a_time.try_lock_for(*deadline - clock_.now()))
-    return false;
+  if (!flush_turn_.acquire_until(clock_, deadline)) return false;
+  const bool stable = await_stable(deadline);
+  flush_turn_.release();
+  return stable;
+}
+
+bool Engine::await_stable(std::optional<TimePoint> deadline) noexcept {
   if (!take_token([this] { return fenced_.load(std::memory_order_acquire); }, deadline, Purpose::begin)) return false;
   const Positions released = ended();
   release_token();

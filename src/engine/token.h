@@ -5,10 +5,14 @@
 // a promise reports cannot change behind it, and the hot path pays for one uncontended exchange each way.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 #include "base/futex.h"
+#include "base/time.h"
+#include "interfaces/clock.h"
 
 namespace hora::engine {
 
@@ -24,8 +28,16 @@ class Token {
   // Sleeps until the token is free. Holders that are asked to (Engine::freeze) let go after one step, so this is
   // short.
   void acquire() noexcept {
-    while (word_.exchange(kWanted, std::memory_order_acquire) != kFree)
-      futex_wait(word_, kWanted, std::chrono::milliseconds(100));
+    while (word_.exchange(kWanted, std::memory_order_acquire) != kFree) futex_wait(word_, kWanted, kNap);
+  }
+  // False where `deadline` passed first.
+  [[nodiscard]] bool acquire_until(const Clock& clock, std::optional<TimePoint> deadline) noexcept {
+    while (word_.exchange(kWanted, std::memory_order_acquire) != kFree) {
+      const TimePoint now = clock.now();
+      if (deadline && now >= *deadline) return false;
+      futex_wait(word_, kWanted, deadline ? std::min(kNap, *deadline - now) : kNap);
+    }
+    return true;
   }
 
   [[nodiscard]] bool is_free() const noexcept { return word_.load(std::memory_order_seq_cst) == kFree; }
@@ -36,6 +48,7 @@ class Token {
   }
 
  private:
+  static constexpr Duration kNap = std::chrono::milliseconds(100);
   static constexpr std::uint32_t kFree = 0, kHeld = 1, kWanted = 2;
   std::atomic<std::uint32_t> word_{kFree};
 };
