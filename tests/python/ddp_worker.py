@@ -61,6 +61,7 @@ def main():
     torch.set_num_threads(1)
     dist.init_process_group(arguments.backend)
     import hora.torch as hvd
+    from hora.torch import world
 
     hvd.init()
     rank, size = dist.get_rank(), dist.get_world_size()
@@ -85,6 +86,7 @@ def main():
         for now in range(STEPS):
             if now in deaths:
                 if rank == deaths[now] and not arguments.amid:
+                    world.communicator().flush()  # else the last step may be the survivors' alone as well
                     os.kill(os.getpid(), 9)
                 alive.remove(deaths[now])
             optimizer.zero_grad()
