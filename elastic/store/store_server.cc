@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/futex.h"
 #include "base/socket_address.h"
 #include "base/thread.h"
 
@@ -65,6 +66,17 @@ void StoreServer::run() {
     const TimePoint now = clock_.now();
     if (polled[1].revents != 0) accept_waiting(now);
     drop_expired(now);
+    const auto connected = static_cast<std::uint32_t>(sessions_.size());
+    if (connected_.exchange(connected, std::memory_order_seq_cst) != connected) futex_wake_all(connected_);
+  }
+}
+
+void StoreServer::await_departures(Duration longest) const {
+  const TimePoint deadline = clock_.now() + longest;
+  for (TimePoint now = clock_.now(); now < deadline; now = clock_.now()) {
+    const std::uint32_t connected = connected_.load(std::memory_order_seq_cst);
+    if (connected == 0) return;
+    futex_wait(connected_, connected, deadline - now);
   }
 }
 

@@ -1,6 +1,8 @@
 // The embedded rendezvous store: one thread that serves a StoreMap over a socket. Its content lives as long as it does.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <optional>
@@ -34,6 +36,8 @@ class StoreServer {
 
   // What clients dial.
   [[nodiscard]] const std::string& address() const noexcept { return address_; }
+  // Returns when no client is connected any more, or after `longest`.
+  void await_departures(Duration longest) const;
 
  private:
   struct Session {
@@ -66,7 +70,8 @@ class StoreServer {
   StoreMap map_;
   std::map<ConnectionId, Session> sessions_;
   ConnectionId next_id_ = 1;
-  bool out_of_descriptors_ = false;  // nobody is accepted until a session ends
+  bool out_of_descriptors_ = false;          // nobody is accepted until a session ends
+  std::atomic<std::uint32_t> connected_{0};  // sessions, for other threads
   std::thread thread_;
 };
 

@@ -25,6 +25,8 @@ class HostedStore {
   [[nodiscard]] const std::string& address() const noexcept { return server_->address(); }
   [[nodiscard]] const std::string& job() const noexcept { return job_; }
   [[nodiscard]] const std::string& secret() const noexcept { return secret_; }
+  // As StoreServer.
+  void await_departures(Duration longest) const { server_->await_departures(longest); }
 
  private:
   HostedStore(const store::ServerConfig& config, LogLevel level);

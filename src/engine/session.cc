@@ -47,7 +47,10 @@ Result<std::unique_ptr<Session>> Session::start(const Options& options, SegmentS
   HORA_TRY(check_options(options));
   std::unique_ptr<Session> session(new Session(options, level.value(), segments));
   try {
-    HORA_TRY(with_launcher(session->join(), options));
+    if (const Status joined = session->join(); !joined.ok()) {
+      session->give_up(joined);
+      return with_launcher(joined, options);
+    }
   } catch (const std::system_error& error) {
     return Status(StatusCode::resource,
                   fmt::format("cannot start a thread: {}; raise the limits on processes and memory (ulimit -u, -v)",
@@ -62,6 +65,13 @@ Session::Session(const Options& options, LogLevel level, SegmentSource* segments
       segments_(segments != nullptr ? *segments : own_segments_),
       log_(level, options.join ? fmt::format("newcomer={}", options.process) : fmt::format("rank={}", options.rank)),
       id_(new_member_id()) {}
+
+// Others whose time is up a little later should hear from the store who is missing, not that the store is gone.
+void Session::give_up(const Status& why) {
+  if (!hosted_store_ || why.code() != StatusCode::timed_out) return;
+  store_.reset();
+  hosted_store_->await_departures(std::chrono::milliseconds(options_.start_timeout_ms));
+}
 
 // Where no launcher of hora's own has said where the store is.
 Status Session::join() {

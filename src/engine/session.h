@@ -78,6 +78,7 @@ class Session final : private SentinelHost {
  private:
   Session(const Options& options, LogLevel level, SegmentSource* segments);
   Status join();
+  void give_up(const Status& why);
   Status start_mpi();
   Status come_together();
   Status found(const Member& self);
