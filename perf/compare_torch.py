@@ -16,14 +16,9 @@ import torch
 import torch.distributed as dist
 
 import hora.torch as hvd
+from compare import size
 
 SECONDS_PER_SIZE = 4
-
-
-def size(text):
-    factors = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    factor = factors.get(text[-1:].upper(), 1)
-    return int(text[:-1] if factor > 1 else text) * factor
 
 
 def parse_arguments():

@@ -14,6 +14,7 @@
 #include "engine/replay_log.h"
 #include "engine/sentinel.h"
 #include "engine/state.h"
+#include "eventually.h"
 
 namespace hora::control {
 namespace {
@@ -26,16 +27,6 @@ using engine::Welcome;
 
 constexpr std::uint64_t kValue = 42;
 constexpr std::uint64_t kStep = 5;
-
-bool eventually(const std::function<bool()>& condition) {
-  const SystemClock clock;
-  const TimePoint deadline = clock.now() + 10s;
-  while (!condition()) {
-    if (clock.now() >= deadline) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 std::optional<JoinMessage> joining(std::span<const std::byte> message) {
   return engine::decode_join_message(message.subspan(1));

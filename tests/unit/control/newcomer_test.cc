@@ -7,6 +7,7 @@
 
 #include "base/mutex.h"
 #include "circle.h"
+#include "eventually.h"
 
 namespace hora::control {
 namespace {
@@ -80,16 +81,6 @@ class Running : LoopHandler {
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };
-
-bool eventually(const std::function<bool()>& condition) {
-  const SystemClock clock;
-  const TimePoint deadline = clock.now() + 10s;
-  while (!condition()) {
-    if (clock.now() >= deadline) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 // Founders that run, and play ball with each other.
 struct RunningJob {

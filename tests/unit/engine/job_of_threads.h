@@ -16,6 +16,15 @@
 
 namespace hora::test {
 
+// A float sum in place: what most calls of these tests are.
+inline Signature sum_of(std::uint64_t count) {
+  return {Collective::allreduce, DataType::float32, ReduceOp::sum, Rank{0}, count};
+}
+inline Extent in_place(std::vector<float>& data) {
+  auto* bytes = reinterpret_cast<std::byte*>(data.data());
+  return {bytes, bytes, data.size() * sizeof(float)};
+}
+
 class SharedSegments final : public engine::SegmentSource {
  public:
   Result<std::unique_ptr<shm::Segment>> create(MemberId owner, const shm::SegmentLayout& layout) override {

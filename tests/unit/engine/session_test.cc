@@ -8,14 +8,8 @@
 namespace hora {
 namespace {
 
-Signature sum_of(std::uint64_t count) {
-  return {Collective::allreduce, DataType::float32, ReduceOp::sum, Rank{0}, count};
-}
-
-Extent in_place(std::vector<float>& data) {
-  auto* bytes = reinterpret_cast<std::byte*>(data.data());
-  return {bytes, bytes, data.size() * sizeof(float)};
-}
+using test::in_place;
+using test::sum_of;
 
 // What rank r adds: distinct powers of two, so that a sum names its contributors.
 float share(int rank) {
