@@ -18,7 +18,7 @@
 namespace hora::cli {
 namespace {
 
-constexpr int kUsage = 2;
+constexpr int kWrongUsage = 2;
 // Never asks for a password, and does not wait for a host that is not there for as long as the network would.
 constexpr const char* kShell = "ssh -o BatchMode=yes -o ConnectTimeout=10";
 constexpr int kRanksMax = 1024;
@@ -42,7 +42,7 @@ struct RunArguments {
 
 int usage_error(const std::string& message) {
   std::fprintf(stderr, "hora run: %s\n", message.c_str());
-  return kUsage;
+  return kWrongUsage;
 }
 
 // CLI11 knows options of one letter or with two dashes; -np is what every launcher of ranks has. What follows the

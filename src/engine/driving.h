@@ -11,9 +11,8 @@ namespace hora::engine {
 inline constexpr Duration kLongestNap =
     std::chrono::seconds(1);  // every wait looks again after this long; none depends on it
 inline constexpr Duration kInterruptionsEvery = std::chrono::milliseconds(500);  // a wait goes on without a look
-inline constexpr Channel kChannels[] = {Channel::ordered, Channel::negotiated};
-inline constexpr std::uint32_t kTurnsPerClock = 64;       // of a driver with a deadline
-inline constexpr std::uint32_t kTurnsPerPatience = 4096;  // of a driver that never gets to sleep
+inline constexpr std::uint32_t kTurnsPerClock = 64;                              // of a driver with a deadline
+inline constexpr std::uint32_t kTurnsPerPatience = 4096;                         // of a driver that never gets to sleep
 
 // True once this thread holds the token; false when `done` holds, or the deadline passed, without it. Who drives lets
 // go for a thread that must begin something: it would keep it away for as long as it waits itself.

@@ -14,6 +14,7 @@ namespace hora {
 // has its own slots, so that they never wait for each other.
 enum class Channel : std::uint8_t { ordered, negotiated };
 inline constexpr int kChannelCount = 2;
+inline constexpr Channel kChannels[] = {Channel::ordered, Channel::negotiated};
 
 // Of the last operation that ended on each channel.
 using Positions = std::array<std::uint64_t, kChannelCount>;

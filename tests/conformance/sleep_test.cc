@@ -17,7 +17,7 @@ namespace hora::conformance {
 namespace {
 
 TEST_CASE("a_sleeping_rank_wakes_when_a_peer_moves") {
-  constexpr std::size_t kOperations = 60;
+  constexpr std::size_t kMany = 60;
   for (const Implementation& implementation : implementations())
     for (const int size : {2, 4}) {
       INFO(implementation.name << ", " << size << " ranks");
@@ -28,20 +28,20 @@ TEST_CASE("a_sleeping_rank_wakes_when_a_peer_moves") {
         return Workload{{Collective::allreduce, DataType::int32, ReduceOp::sum, Rank{0}, count}, i % 2 == 0, false, i};
       };
       for (std::size_t r = 0; r < tensors.size(); ++r)
-        for (std::size_t i = 0; i < kOperations; ++i)
+        for (std::size_t i = 0; i < kMany; ++i)
           tensors[r].push_back(std::make_unique<Tensors>(workload_at(i), static_cast<int>(r), size));
       std::vector<char> overslept(tensors.size());
       run_ranks(*job, size, [&](int rank, GroupTransport& group) {
         const auto r = static_cast<std::size_t>(rank);
         bool late = false;
-        for (std::size_t i = 0; i < kOperations && !late; ++i)
+        for (std::size_t i = 0; i < kMany && !late; ++i)
           complete_asleep(group, tensors[r][i]->operation(Channel::ordered, i + 1), late);
         overslept[r] = late;
       });
       for (const int rank : ranks_here(*job, size)) {
         const auto r = static_cast<std::size_t>(rank);
         REQUIRE_FALSE(overslept[r]);
-        for (std::size_t i = 0; i < kOperations; ++i)
+        for (std::size_t i = 0; i < kMany; ++i)
           CHECK(check_result(workload_at(i), size, tensors[r][i]->result()) == "");
       }
     }

@@ -293,17 +293,23 @@ void Gate::open() {
   machine().changed.notify_all();
 }
 
-std::shared_ptr<const cuda::Runtime> runtime(bool with_nccl) {
+std::shared_ptr<const cuda::Runtime> runtime(bool has_nccl) {
   auto made = std::make_shared<cuda::Runtime>();
   fill_memory(made->driver);
   fill_streams(made->driver);
   fill_events(made->driver);
   fill_modules(made->driver);
-  if (with_nccl)
+  if (has_nccl)
     fill_nccl(made->nccl.emplace());
   else
     made->nccl_absence = "this rank of the test has none";
   return made;
+}
+std::shared_ptr<const cuda::Runtime> with_nccl(int) {
+  return runtime(true);
+}
+std::shared_ptr<const cuda::Runtime> without_nccl(int) {
+  return runtime(false);
 }
 
 Live live() {

@@ -13,8 +13,11 @@
 
 namespace hora::emulated {
 
-// The tables of the one emulated machine of this process. `with_nccl`: as of a rank that has it.
-std::shared_ptr<const cuda::Runtime> runtime(bool with_nccl = true);
+// The tables of the one emulated machine of this process. `has_nccl`: as of a rank that has it.
+std::shared_ptr<const cuda::Runtime> runtime(bool has_nccl = true);
+// The same for every rank, as a job of tests asks for them.
+std::shared_ptr<const cuda::Runtime> with_nccl(int rank);
+std::shared_ptr<const cuda::Runtime> without_nccl(int rank);
 
 // What exists now; all zero when everything has been given back.
 struct Live {

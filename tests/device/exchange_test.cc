@@ -8,15 +8,8 @@
 namespace hora::device_test {
 namespace {
 
-std::shared_ptr<const cuda::Runtime> with_nccl(int) {
-  return emulated::runtime();
-}
-std::shared_ptr<const cuda::Runtime> without_nccl(int) {
-  return emulated::runtime(false);
-}
-
 Setting setting(int size, bool nccl) {
-  return {size, nccl ? with_nccl : without_nccl, nccl};
+  return {size, nccl ? emulated::with_nccl : emulated::without_nccl, nccl};
 }
 
 TEST_CASE("allreduce_of_device_memory_is_right_over_nccl_and_over_the_host") {
@@ -58,7 +51,7 @@ TEST_CASE("where_one_rank_has_no_nccl_the_host_carries_device_memory") {
 TEST_CASE("a_call_does_not_wait_for_the_device_and_streams_are_in_order") {
   constexpr int kSize = 2;
   Checks checks;
-  run_job(kSize, with_nccl, [&](Player& player) {
+  run_job(kSize, emulated::with_nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     const Buffer buffer(player.driver(), sizeof(float));
     const float one = 1;

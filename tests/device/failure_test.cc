@@ -10,10 +10,6 @@
 namespace hora::device_test {
 namespace {
 
-std::shared_ptr<const cuda::Runtime> with_nccl(int) {
-  return emulated::runtime();
-}
-
 // Rank r contributes 2^r, so that a sum names its contributors.
 constexpr double share(int rank) {
   return static_cast<double>(1 << rank);
@@ -74,7 +70,7 @@ TEST_CASE("survivors_of_a_death_amid_device_operations_agree_and_return_to_nccl"
   Checks checks;
   std::vector<std::vector<double>> sums(kSize);
   std::atomic<int> enqueued{0};
-  run_job(kSize, with_nccl, [&](Player& player) {
+  run_job(kSize, emulated::with_nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     Sums mine(player, kOperations);
     mine.enqueue(0);
@@ -113,7 +109,7 @@ TEST_CASE("a_result_that_one_survivor_has_released_is_forwarded_to_the_other") {
   Checks checks;
   std::vector<std::vector<double>> sums(kSize);
   std::atomic<int> released{0};
-  run_job(kSize, with_nccl, [&](Player& player) {
+  run_job(kSize, emulated::with_nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     Sums mine(player, 3);
     mine.enqueue(0);
@@ -145,7 +141,7 @@ TEST_CASE("a_broadcast_whose_root_died_fails_everywhere_and_streams_go_on") {
   constexpr int kSize = 3, kVictim = 0;
   Checks checks;
   std::atomic<int> enqueued{0};
-  run_job(kSize, with_nccl, [&](Player& player) {
+  run_job(kSize, emulated::with_nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     const Buffer buffer(player.driver(), sizeof(double));
     const double mine = share(player.rank());
@@ -179,7 +175,7 @@ TEST_CASE("a_communicator_that_fails_is_replaced_though_nobody_died") {
   constexpr int kSize = 3, kFailing = 1;
   Checks checks;
   std::vector<std::vector<double>> sums(kSize);
-  run_job(kSize, with_nccl, [&](Player& player) {
+  run_job(kSize, emulated::with_nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     Sums mine(player, 4);
     mine.enqueue(0);
@@ -199,7 +195,7 @@ TEST_CASE("a_rank_without_memory_for_the_stage_lets_the_host_carry_the_operation
   constexpr int kSize = 2;
   Checks checks;
   std::barrier buffers_made(kSize);
-  run_job(kSize, with_nccl, [&](Player& player) {
+  run_job(kSize, emulated::with_nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     const std::size_t count = 100'000;  // more than any block that is free
     const Buffer buffer(player.driver(), count * sizeof(double));

@@ -13,7 +13,6 @@ namespace hora::sim {
 
 namespace {
 
-constexpr Channel kChannels[] = {Channel::ordered, Channel::negotiated};
 constexpr const char* kNames[] = {"asked to join", "standing", "fetch", "state", "ready"};
 constexpr Duration kForgetAfter = std::chrono::seconds(2);  // a newcomer that does not ask any more
 constexpr Duration kPatience = std::chrono::seconds(1);     // at a boundary, before any view will do

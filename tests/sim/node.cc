@@ -11,8 +11,6 @@ namespace hora::sim {
 
 namespace {
 
-constexpr Channel kChannels[] = {Channel::ordered, Channel::negotiated};
-
 MemberId member_of(int node) {
   return MemberId{static_cast<std::uint64_t>(node)};
 }

@@ -7,7 +7,7 @@
 namespace hora::tcp {
 namespace {
 
-constexpr std::uint32_t kMagic = 0x66726f68;  // "horf"
+constexpr std::uint32_t kFrameMagic = 0x66726f68;  // "horf"
 
 // Like wire::Writer, but into memory that is there already: no allocation for a frame.
 class Cursor {
@@ -31,7 +31,7 @@ std::uint64_t take(const std::byte*& at, int width) noexcept {
 
 void encode(const FrameHeader& header, EncodedHeader& encoded) noexcept {
   Cursor cursor(encoded.data());
-  cursor.put(kMagic, 4);
+  cursor.put(kFrameMagic, 4);
   cursor.put(header.tag.channel, 4);
   cursor.put(header.tag.epoch.value, 8);
   cursor.put(header.tag.sequence, 8);
@@ -54,7 +54,7 @@ std::optional<FrameHeader> decode(std::span<const std::byte, kHeaderBytes> encod
   header.offset = take(at, 8);
   header.total = take(at, 8);
   // The last lane is that of what members tell each other on entering a view.
-  if (magic != kMagic || channel > kChannelCount) return std::nullopt;
+  if (magic != kFrameMagic || channel > kChannelCount) return std::nullopt;
   if (header.offset % kFrameBytes != 0 || header.offset > header.total) return std::nullopt;
   if (header.length != std::min<std::uint64_t>(kFrameBytes, header.total - header.offset)) return std::nullopt;
   if (header.length == 0 && header.total != 0) return std::nullopt;

@@ -14,7 +14,7 @@
 namespace hora::tcp {
 namespace {
 
-constexpr std::uint64_t kMagic = 0x31676e6972726f68;  // "horring1"
+constexpr std::uint64_t kRingMagic = 0x31676e6972726f68;  // "horring1"
 constexpr std::size_t kHeaderSpace = 4096;
 constexpr std::size_t kMemoryBytes = kHeaderSpace + kRingBytes;
 constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEAL_SEAL;
@@ -48,7 +48,7 @@ Result<Ring> Ring::create(UniqueFd& fd) {
   if (::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) return resource("sealing");
   Ring ring(std::move(memory));
   auto* header = new (ring.memory_.get()) RingHeader;
-  header->magic = kMagic;
+  header->magic = kRingMagic;
   header->bytes = kRingBytes;
   return ring;
 }
@@ -62,7 +62,7 @@ Result<Ring> Ring::map(const UniqueFd& fd) {
   auto memory = map_memory(fd, PROT_READ);
   if (memory == nullptr) return resource("mmap");
   Ring ring(std::move(memory));
-  if (ring.header().magic != kMagic || ring.header().bytes != kRingBytes)
+  if (ring.header().magic != kRingMagic || ring.header().bytes != kRingBytes)
     return Status(StatusCode::internal, "a peer's ring has another shape");
   return ring;
 }

@@ -15,14 +15,14 @@ namespace {
 using Catch::Contains;
 
 // A handler whose loop runs on a thread of its own. Answers each message, so that messages flow.
-class Running : LoopHandler {
+class MeshLoop : LoopHandler {
  public:
-  explicit Running(Mesh& mesh) : mesh_(mesh) {
+  explicit MeshLoop(Mesh& mesh) : mesh_(mesh) {
     thread_ = std::thread([this] {
       while (!stop_) mesh_.run_once(std::nullopt, *this);
     });
   }
-  ~Running() override {
+  ~MeshLoop() override {
     stop_ = true;
     mesh_.wake();
     thread_.join();
@@ -86,7 +86,7 @@ class Running : LoopHandler {
 struct RunningJob {
   explicit RunningJob(Shape shape) : circle(std::move(shape)), segment(::memfd_create("segment", MFD_CLOEXEC)) {
     circle.connect_all(segment.get());
-    for (auto& mesh : circle.meshes) loops.push_back(std::make_unique<Running>(*mesh));
+    for (auto& mesh : circle.meshes) loops.push_back(std::make_unique<MeshLoop>(*mesh));
     REQUIRE(circle.meshes[0]->send(circle.id(1), text("ball")).ok());
   }
   ~RunningJob() { loops.clear(); }
@@ -104,7 +104,7 @@ struct RunningJob {
 
   Circle circle;
   UniqueFd segment;  // of all members
-  std::vector<std::unique_ptr<Running>> loops;
+  std::vector<std::unique_ptr<MeshLoop>> loops;
 };
 
 const std::vector<Shape> kShapes = {
@@ -124,7 +124,7 @@ TEST_CASE("a newcomer dials a running mesh while messages flow, opens a stream, 
   const std::uint64_t host = which == 0 ? 1 : 2;
   auto [self, mesh] = job.circle.come(host);
   const MemberId id = self.id;
-  auto loop = std::make_unique<Running>(*mesh);
+  auto loop = std::make_unique<MeshLoop>(*mesh);
   for (std::size_t rank = 0; rank < 3; ++rank) {
     const Member& peer = job.circle.view.members[rank];
     auto link = job.dial(*mesh, peer);
@@ -171,8 +171,8 @@ TEST_CASE("two newcomers at once, of which the later one dials the earlier one")
   RunningJob job({{1, 1, 2}, Transport::mixed, 2});
   auto [first, first_mesh] = job.circle.come(1);
   auto [second, second_mesh] = job.circle.come(2);
-  auto first_loop = std::make_unique<Running>(*first_mesh);
-  auto second_loop = std::make_unique<Running>(*second_mesh);
+  auto first_loop = std::make_unique<MeshLoop>(*first_mesh);
+  auto second_loop = std::make_unique<MeshLoop>(*second_mesh);
   std::atomic<int> made{0};
   const auto dial_all = [&](Mesh& mesh, std::vector<Member> peers) {
     for (const Member& peer : peers)
