@@ -1,5 +1,4 @@
-// The streams of the launcher (standard output and standard error), into which the processes' output is merged by
-// lines.
+// The launcher's standard output and standard error, into which the output of its processes is merged by lines.
 //
 // Never blocks: what the reader does not take is queued, and while a queue is full() nobody is read from. Lines are not
 // torn where both streams go to the same place, either.
