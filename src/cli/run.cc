@@ -51,7 +51,7 @@ void describe(CLI::App& app, RunArguments& arguments) {
   app.add_option("-n,--np", arguments.ranks, "ranks to start (also -np)")->required()->check(CLI::Range(1, kRanksMost));
   app.add_option("--min-np", arguments.min_ranks,
                  "the job goes on with no fewer ranks, and succeeds if at least so many end with 0 (default: all, but\n"
-                 "1 with --max-restarts: who fails together with all others cannot be replaced)");
+                 "1 with --max-restarts: a job that has stopped replaces nobody)");
   app.add_option("--max-np", arguments.max_ranks,
                  "most processes at any time: np or more. There are never more than np, whatever stands here: a\n"
                  "replacement takes the place of a dead rank (default: np)");
