@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "collectives/algorithms.h"
+#include "transports/control/peer_link.h"
 #include "transports/shm/segment.h"
 
 namespace hora::engine {
@@ -59,8 +60,12 @@ std::string link_schedule(const Options& options, Transport transport) {
 Outlook describe_outlook(const Options& options) {
   const auto [transport, why] = choose(options);
   const bool shared = transport == Transport::shm || options.size == 1;
+  // The link and, on the same host, its process and its shared memory.
+  constexpr int kLinkFiles = 3;
+  const AgreedConfig config{.transport = transport, .sockets_per_pair = options.sockets_per_pair};
   return {fmt::format("{}: {}", to_string(transport), why),
-          shared ? shm_schedule(options) : link_schedule(options, transport)};
+          shared ? shm_schedule(options) : link_schedule(options, transport),
+          kLinkFiles + static_cast<int>(control::data_sockets_of(config))};
 }
 
 }  // namespace hora::engine
