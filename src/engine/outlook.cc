@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/machine.h"
 #include "collectives/algorithms.h"
 #include "transports/control/peer_link.h"
 #include "transports/shm/segment.h"
@@ -33,10 +34,10 @@ std::pair<Transport, std::string> choose(const Options& options) {
 
 std::string shm_schedule(const Options& options) {
   const shm::SegmentLayout layout =
-      shm::choose_layout(shm::last_level_cache_bytes(), options.chunk_bytes, options.one_shot_bytes);
+      shm::choose_layout(last_level_cache_bytes(), options.chunk_bytes, options.one_shot_bytes);
   return fmt::format("allreduce in one shot to {}, beyond in two, by chunks of {} (last-level cache of {})",
                      in_binary_units(shm::choose_one_shot_bytes(options.size, options.one_shot_bytes, layout)),
-                     in_binary_units(layout.chunk_bytes), in_binary_units(shm::last_level_cache_bytes()));
+                     in_binary_units(layout.chunk_bytes), in_binary_units(last_level_cache_bytes()));
 }
 
 // Where the choice changes, over the powers of two.
