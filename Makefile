@@ -34,6 +34,7 @@ demo: build ## trains on four processes while two of them are killed
 
 .PHONY: demo-hosts
 demo-hosts: build ## trains on three hosts (network namespaces, as root) while one of them is cut off
+	@scripts/setup test
 	@python3 examples/demo_hosts.py
 
 .PHONY: install
@@ -70,6 +71,14 @@ bench: build ## hora beside the installed peers: a table, JSON and a page in bui
 .PHONY: soak
 soak: dev ## random SIGKILLs against running jobs: MINUTES=10
 	@python3 tests/processes/kill_test.py --minutes $(MINUTES)
+
+.PHONY: fuzz
+fuzz: setup-test ## the decoders under random bytes: MINUTES=10
+	@scripts/setup lint
+	@test -f build/fuzz/build.ninja || cmake --preset fuzz
+	@cmake --build --preset fuzz --target hora_fuzz
+	@mkdir -p build/fuzz/found
+	@build/fuzz/hora_fuzz -max_total_time=$$(($(MINUTES) * 60)) build/fuzz/found tests/fuzz/corpus
 
 .PHONY: lint
 lint: setup-test ## layout, clang's lock analysis, clang-tidy

@@ -18,7 +18,7 @@ set_target_properties(hora PROPERTIES
   LINK_DEPENDS ${hora_map}
   LINKER_LANGUAGE CXX
   VERSION ${PROJECT_VERSION}
-  SOVERSION ${PROJECT_VERSION_MAJOR})
+  SOVERSION ${PROJECT_VERSION_MAJOR}.${PROJECT_VERSION_MINOR})  # before 1.0 a minor version may change the interface
 target_compile_features(hora INTERFACE cxx_std_20)
 
 install(TARGETS hora EXPORT hora_targets FILE_SET HEADERS)
@@ -27,9 +27,9 @@ set(hora_package ${CMAKE_INSTALL_LIBDIR}/cmake/hora)
 install(EXPORT hora_targets NAMESPACE hora:: DESTINATION ${hora_package})
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/hora-config.cmake.in ${PROJECT_BINARY_DIR}/hora-config.cmake
   INSTALL_DESTINATION ${hora_package} NO_SET_AND_CHECK_MACRO)
-# Before 1.0 a minor version may change the interface.
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/hora-config-version.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/hora-config.cmake ${PROJECT_BINARY_DIR}/hora-config-version.cmake
   DESTINATION ${hora_package})
+file(RELATIVE_PATH hora_prefix_from_pkgconfig ${CMAKE_INSTALL_FULL_LIBDIR}/pkgconfig ${CMAKE_INSTALL_PREFIX})
 configure_file(${PROJECT_SOURCE_DIR}/cmake/hora.pc.in ${PROJECT_BINARY_DIR}/hora.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/hora.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

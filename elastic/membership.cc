@@ -241,7 +241,7 @@ void Membership::on_deadline(TimePoint now) {
   if (wanted_until_ && now >= *wanted_until_) {
     const std::string why =
         fmt::format("no quorum of {} for {} s: {}", to_string(view_),
-                    std::chrono::duration_cast<std::chrono::seconds>(options_.quorum_timeout).count(), wanted_why_);
+                    std::chrono::duration_cast<std::chrono::seconds>(quorum_patience()).count(), wanted_why_);
     return fence({leaving_ ? StatusCode::shut_down : StatusCode::fenced, why});
   }
   // Only here, where a late clock was forgiven, does waiting turn into suspicion.

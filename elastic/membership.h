@@ -36,7 +36,7 @@ struct MembershipOptions {
   std::function<bool(const View& old, const std::map<MemberId, wire::Bytes>& reports)> may_enter;
   Duration link_grace = std::chrono::milliseconds(200);    // from a lost link to suspicion, without certain death
   Duration backoff = std::chrono::milliseconds(100);       // before another than the first living member proposes
-  Duration quorum_timeout = std::chrono::seconds(10);      // a wanted change without a quorum for this long: fence
+  Duration quorum_timeout = std::chrono::seconds(10);      // at least; see Membership::quorum_patience()
   Duration kill_grace = std::chrono::milliseconds(1'000);  // from Kill to expulsion without certain death
   bool kill_suspects = false;                              // emit Kill before a suspect of the own host is expelled
 };
@@ -162,6 +162,9 @@ class Membership {
   void arm_proposal(Duration delay, TimePoint now);
   [[nodiscard]] MemberId preferred_proposer() const;
   [[nodiscard]] bool follows_living_proposer() const;
+  // How long a change is wanted without a quorum before this member fences. A member may be mute for `silence_` and
+  // answer then, and a proposer that gave up another's round asks anew.
+  [[nodiscard]] Duration quorum_patience() const { return std::max<Duration>(options_.quorum_timeout, 3 * silence_); }
   [[nodiscard]] bool everybody_leaves() const;
   void propose(TimePoint now);
   void advance(TimePoint now);

@@ -16,7 +16,7 @@ void Membership::want_change(const std::string& why, TimePoint now) {
     return fence({StatusCode::shut_down, "every member has left"});
   }
   if (!wanted_until_) {
-    wanted_until_ = now + options_.quorum_timeout;
+    wanted_until_ = now + quorum_patience();
     wanted_why_ = why;
   }
   if (round_)

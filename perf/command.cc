@@ -6,8 +6,13 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdint>
 #include <cstring>
 #include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
 
 #include "base/environment.h"
 #include "base/machine.h"
@@ -63,9 +68,21 @@ class Progress {
   bool shown_;
 };
 
+// Whether this host has fewer CPUs for its ranks than ranks, also where each rank is bound to some of them.
+bool is_crowded(Communicator& comm) {
+  const std::array<std::int64_t, 2> own = {static_cast<std::int64_t>(std::hash<std::string>()(host_name())),
+                                           ::getpid()};
+  std::vector<std::int64_t> all(own.size() * static_cast<std::size_t>(comm.size()));
+  comm.allgather<std::int64_t>(own, all);
+  std::vector<pid_t> here;
+  for (std::size_t i = 0; i < all.size(); i += own.size())
+    if (all[i] == own[0]) here.push_back(static_cast<pid_t>(all[i + 1]));
+  return static_cast<int>(here.size()) > usable_cpus_with(here);
+}
+
 int run_as_rank(const RunOptions& options) {
   Communicator comm = Communicator::init();
-  const bool crowded = comm.size() > inspect_machine().usable_cpus;
+  const bool crowded = is_crowded(comm);
   const bool first = comm.rank() == 0;
   const std::vector<std::uint64_t> sizes = sizes_of(options, comm.size());
   if (sizes.empty()) {

@@ -96,6 +96,8 @@ def peer_command(peer, arguments, cpus):
 def sweep_of_peer(peer, arguments, cpus):
     words, variables = peer_command(peer, arguments, cpus)
     rows = [json.loads(line) for line in run(words, variables, arguments.timeout).splitlines() if line.startswith("{")]
+    if not rows:
+        raise RuntimeError(f"{words[0]} printed no rows; perf/peers/install.sh {arguments.peers} builds it anew")
     wrong = sum(row["wrong"] for row in rows)
     if wrong:
         raise RuntimeError(f"{TITLES[peer]} gave {wrong} wrong results")

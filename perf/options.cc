@@ -57,13 +57,12 @@ CLI::Validator binary_size() {
       "SIZE");
 }
 
-// What the library offers: a broadcast has one buffer, an allgather two.
+// What the library offers: a broadcast has one buffer.
 std::vector<Placement> placements_of(Collective kind, const std::string& wanted) {
   std::vector<Placement> placements;
   const bool has_out_of_place = kind == Collective::allreduce || kind == Collective::allgather;
-  const bool has_in_place = kind != Collective::allgather;
   if (has_out_of_place && wanted != "in-place") placements.push_back(Placement::out_of_place);
-  if (has_in_place && wanted != "out-of-place") placements.push_back(Placement::in_place);
+  if (wanted != "out-of-place") placements.push_back(Placement::in_place);
   return placements;
 }
 

@@ -61,8 +61,9 @@ Runner::Call Runner::call_of(std::uint64_t bytes, Placement placement) const {
   const std::uint64_t given =
       options_.kind == Collective::allgather ? bytes / static_cast<std::uint64_t>(ranks_) : bytes;
   const auto target = target_.first(bytes);
-  return {placement == Placement::in_place ? target : source_.first(given), target, given / size_of(options_.dtype),
-          fmt::format("perf.{}.{}", bytes, to_string(placement))};
+  const auto own = options_.kind == Collective::allgather ? static_cast<std::size_t>(rank_) * given : 0;
+  const auto source = placement == Placement::in_place ? target.subspan(own, given) : source_.first(given);
+  return {source, target, given / size_of(options_.dtype), fmt::format("perf.{}.{}", bytes, to_string(placement))};
 }
 
 void Runner::perform(const Call& call) {

@@ -20,6 +20,8 @@ namespace {
 constexpr Duration kHandshakeTime = std::chrono::seconds(5);
 constexpr std::size_t kContentBytesMax = std::size_t{256} << 20;
 constexpr std::size_t kSessionsMax = 16'384;
+constexpr std::size_t kStrangersMax = 256;                             // clients that are not proven yet, at once
+constexpr Duration kListenAgainTime = std::chrono::milliseconds(100);  // after the system ran out of descriptors
 
 }  // namespace
 
@@ -52,7 +54,7 @@ void StoreServer::run() {
   std::vector<ConnectionId> ids;
   for (;;) {
     polled.assign({{stop_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}});
-    if (out_of_descriptors_ || sessions_.size() >= kSessionsMax) polled[1].events = 0;
+    if (!has_room(clock_.now())) polled[1].events = 0;
     ids.clear();
     for (const auto& [id, session] : sessions_) {
       polled.push_back({session.fd(), static_cast<short>(session.writer.pending() ? POLLIN | POLLOUT : POLLIN), 0});
@@ -80,8 +82,13 @@ void StoreServer::await_departures(Duration longest) const {
   }
 }
 
+bool StoreServer::has_room(TimePoint now) const {
+  const auto strangers = std::ranges::count_if(sessions_, [](const auto& entry) { return !!entry.second.handshake; });
+  return now >= listen_again_ && sessions_.size() < kSessionsMax && static_cast<std::size_t>(strangers) < kStrangersMax;
+}
+
 int StoreServer::timeout_ms(TimePoint now) const {
-  TimePoint next = TimePoint::max();
+  TimePoint next = listen_again_ > now ? listen_again_ : TimePoint::max();
   for (const auto& [id, session] : sessions_)
     if (session.handshake) next = std::min(next, session.expires);
   if (next == TimePoint::max()) return -1;
@@ -90,12 +97,12 @@ int StoreServer::timeout_ms(TimePoint now) const {
 }
 
 void StoreServer::accept_waiting(TimePoint now) {
-  while (sessions_.size() < kSessionsMax) {
+  while (has_room(now)) {
     auto socket = accept_from(listener_);
     if (!socket.ok()) {
       if (socket.status().code() == StatusCode::try_again) return;
       log_(LogLevel::error, "store", "{}", socket.status().message());
-      out_of_descriptors_ = true;
+      listen_again_ = now + kListenAgainTime;
       return;
     }
     Session& session = sessions_[next_id_++];
@@ -163,7 +170,6 @@ void StoreServer::drop(ConnectionId id, const Status& why) {
   log_(stranger ? LogLevel::warn : LogLevel::debug, "store", "dropped a connection: {}", why.message());
   map_.forget(id);
   sessions_.erase(found);
-  out_of_descriptors_ = false;
 }
 
 void StoreServer::drop_expired(TimePoint now) {

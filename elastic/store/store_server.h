@@ -52,6 +52,7 @@ class StoreServer {
   StoreServer(ServerConfig config, const Clock& clock, const Log& log);
 
   void run();
+  [[nodiscard]] bool has_room(TimePoint now) const;
   void accept_waiting(TimePoint now);
   void serve_ready(ConnectionId id, short events);
   Status read(ConnectionId id, Session& session);
@@ -70,7 +71,7 @@ class StoreServer {
   StoreMap map_;
   std::map<ConnectionId, Session> sessions_;
   ConnectionId next_id_ = 1;
-  bool out_of_descriptors_ = false;          // nobody is accepted until a session ends
+  TimePoint listen_again_{};                 // not before; after the system ran out of descriptors
   std::atomic<std::uint32_t> connected_{0};  // sessions, for other threads
   std::thread thread_;
 };

@@ -145,7 +145,8 @@ class HORA_EXPORT Communicator {
  public:
   // Joins the job that the environment describes, as hora run, mpirun, torchrun and srun leave it (options.hpp);
   // without a launcher a job of one. Collective over the founders. Throws Error: timed_out naming who did not come,
-  // invalid_argument naming the variable, resource naming the limit.
+  // invalid_argument naming the variable, mismatch with ranks of another version, job or secret, unsupported for a
+  // transport that this machine does not have, resource naming the limit.
   static Communicator init();
   static Communicator init(const Options& options);
 
@@ -267,10 +268,11 @@ class HORA_EXPORT Communicator {
   void interrupt_waits(std::function<bool()> interrupted);
   // Returns when every result this rank has released is known to be held by every member (STABLE): from then on no
   // failure can make it not have happened. Do this before a checkpoint or any other effect outside of the job. Not
-  // collective.
+  // collective. Waits for members that are alive, as long as they are. Throws Error: fenced, shut_down.
   void flush();
   // Leaves the job in order: finishes nothing, waits until the others know (at most `timeout`). Pending operations end
-  // with shut_down. Nothing can be called afterwards.
+  // with shut_down. Nothing can be called afterwards. Throws Error (timed_out) when they have not confirmed it by then:
+  // this rank has left all the same, and the others see a death.
   void shutdown(std::chrono::milliseconds timeout = std::chrono::seconds(10));
 
  private:

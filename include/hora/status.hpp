@@ -33,7 +33,7 @@ enum class StatusCode : std::uint8_t {
 // The name of a code, e.g. "peer_failed"; never null.
 HORA_EXPORT const char* to_string(StatusCode code) noexcept;
 
-// One pointer wide in spirit: success carries nothing and costs nothing. Copies share the message.
+// Success carries nothing and allocates nothing. Copies share the message.
 class [[nodiscard]] HORA_EXPORT Status {
  public:
   Status() noexcept = default;

@@ -22,7 +22,7 @@ void examine_job(Findings& findings) {
   const auto parsed = parse_options_of_process();
   if (!parsed.ok()) {
     findings.add("environment", "unusable");
-    findings.miss(Need::optional, parsed.status().to_string(), "set the variable right, or unset it");
+    findings.miss(Need::required, parsed.status().to_string(), "set the variable right, or unset it");
     return;
   }
   const Options& options = parsed.value().options;

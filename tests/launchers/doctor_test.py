@@ -62,9 +62,10 @@ class Doctor(unittest.TestCase):
         self.assertFalse(plugin[0]["required"])
 
     def test_variables_that_cannot_be_are_told(self):
-        facts, missing = self.facts(HORA_SILENCE_MS="soon")
+        facts, missing = self.facts(status=1, HORA_SILENCE_MS="soon")
         self.assertEqual(facts["environment"], "unusable")
         self.assertTrue(any("HORA_SILENCE_MS: 'soon'" in lack["what"] for lack in missing), missing)
+        self.assertTrue(all(lack["required"] for lack in missing if "HORA_SILENCE_MS" in lack["what"]))
         _, missing = self.facts(HORA_SILENCE="1")
         self.assertTrue(any("did you mean HORA_SILENCE_MS?" in lack["what"] for lack in missing), missing)
 

@@ -1,13 +1,21 @@
+#include <poll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <catch2/catch.hpp>
+#include <cstddef>
+#include <filesystem>
 #include <thread>
 
 #include "base/entropy.h"
 #include "base/socket_address.h"
+#include "base/unique_fd.h"
 #include "elastic/store/store_client.h"
 #include "elastic/store/store_server.h"
+#include "eventually.h"
 #include "interfaces/system_clock.h"
 
 namespace hora::store {
@@ -131,6 +139,75 @@ TEST_CASE("the store refuses strangers and goes on") {
   REQUIRE(::send(socket->get(), "\xff\xff\xff\xff\xff", 5, MSG_NOSIGNAL) == 5);
   StoreClient client(served.config(), served.clock);
   CHECK(client.get("k").value() == std::nullopt);
+}
+
+// Standard error while it lives.
+class ErrorStream {
+ public:
+  ErrorStream() : before_(::dup(STDERR_FILENO)) {
+    REQUIRE(::pipe(ends_) == 0);
+    REQUIRE(::dup2(ends_[1], STDERR_FILENO) == STDERR_FILENO);
+  }
+  ~ErrorStream() {
+    ::dup2(before_, STDERR_FILENO);
+    for (const int fd : {before_, ends_[0], ends_[1]}) ::close(fd);
+  }
+  ErrorStream(const ErrorStream&) = delete;
+  ErrorStream& operator=(const ErrorStream&) = delete;
+  // The first that is written.
+  [[nodiscard]] std::string read() const {
+    pollfd polled{ends_[0], POLLIN, 0};
+    char text[1024];
+    const ssize_t bytes = ::poll(&polled, 1, 10'000) == 1 ? ::read(ends_[0], text, sizeof text) : 0;
+    return {text, static_cast<std::size_t>(std::max<ssize_t>(bytes, 0))};
+  }
+
+ private:
+  int before_;
+  int ends_[2];
+};
+
+TEST_CASE("the store serves again after the process was out of descriptors") {
+  Served served;
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  std::string said;
+  {
+    const ErrorStream errors;
+    const UniqueFd client(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    const rlimit full{static_cast<rlim_t>(client.get()) + 1, before.rlim_max};  // it got the lowest that was free
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &full) == 0);
+    const std::string name = served.server->address().substr(std::string("unix:@").size());
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::copy(name.begin(), name.end(), address.sun_path + 1);
+    const auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+    CHECK(::connect(client.get(), reinterpret_cast<sockaddr*>(&address), length) == 0);
+    said = errors.read();
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  }
+  CHECK_THAT(said, Contains("accept"));
+  StoreClient client(served.config(), served.clock);
+  CHECK(client.set("k", "v").to_string() == "ok");
+}
+
+TEST_CASE("strangers that say nothing do not use up the process's descriptors") {
+  Served served("tcp:127.0.0.1:0");
+  const auto open = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator());
+  };
+  const auto before = open();
+  std::vector<UniqueFd> strangers;
+  constexpr int kFlood = 400;
+  for (int i = 0; i < kFlood; ++i) {
+    auto socket = dial(served.server->address());
+    REQUIRE(socket.ok());
+    strangers.push_back(std::move(*socket));
+  }
+  CHECK(control::eventually([&] { return open() - before == kFlood + 256; }));
+  strangers.clear();
+  StoreClient client(served.config(), served.clock);
+  CHECK(client.set("k", "v").to_string() == "ok");
 }
 
 TEST_CASE("a lost store is an error at once") {

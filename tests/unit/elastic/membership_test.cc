@@ -139,6 +139,19 @@ TEST_CASE("fences_without_a_quorum_at_the_deadline") {
   CHECK(member.all<Fence>()[0].cause.code() == StatusCode::fenced);
 }
 
+TEST_CASE("waits_for_a_quorum_as_long_as_its_members_may_be_mute") {
+  View founding = view_of({0, 1, 2});
+  founding.config.silence_ms = 30'000;
+  Driven member(0, founding);
+  member.die(2, founding_record());
+  const Ballot ballot = member.sent<Prepare>(1).at(0).ballot;
+  member.report();
+  member.pass(25s);
+  REQUIRE(member.all<Fence>().empty());
+  member.receive(1, Promise{Epoch{1}, ballot, report_of(1), std::nullopt});
+  CHECK(member.sent<Accept>(1).size() == 1);
+}
+
 TEST_CASE("waits_for_an_unsuspected_member_before_it_decides") {
   Driven member(0);
   member.machine.on_link_down(MemberId{2}, member.now);

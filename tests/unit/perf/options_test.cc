@@ -64,7 +64,7 @@ TEST_CASE("what_cannot_be_measured_is_a_usage_error") {
   CHECK(status({"allreduce", "-f", "1"}) == 2);
   CHECK(status({"allreduce", "-np", "0"}) == 2);
   CHECK(status({"allreduce", "-d", "int32", "-o", "average"}) == 2);
-  CHECK(status({"allgather", "--placement", "in-place"}) == 2);
+  CHECK(status({"broadcast", "--placement", "out-of-place"}) == 2);
   CHECK(status({"barrier", "--path", "negotiated"}) == 2);
   CHECK(status({"allreduce", "--path", "registered"}) == 2);
   CHECK(status({"--help"}) == 0);
@@ -72,7 +72,7 @@ TEST_CASE("what_cannot_be_measured_is_a_usage_error") {
 
 TEST_CASE("placements_are_those_that_the_library_has") {
   CHECK(parse({"broadcast"}).options.placements == std::vector{Placement::in_place});
-  CHECK(parse({"all_gather"}).options.placements == std::vector{Placement::out_of_place});
+  CHECK(parse({"all_gather"}).options.placements == std::vector{Placement::out_of_place, Placement::in_place});
   CHECK(parse({"barrier"}).options.placements == std::vector{Placement::in_place});
 }
 
