@@ -49,7 +49,8 @@ std::string link_schedule(const Options& options, Transport transport) {
   std::string text = "allreduce";
   std::string_view before;
   for (std::uint64_t bytes = 4; bytes <= kMost; bytes *= 2) {
-    const std::string_view name = collectives::select(Collective::allreduce, options.size, hosts, bytes).name;
+    const std::string_view name =
+        collectives::select(Collective::allreduce, options.size, hosts, DataType::float32, bytes).name;
     if (!before.empty() && name != before) text += fmt::format(" {} to {},", before, in_binary_units(bytes / 2));
     before = name;
   }
