@@ -59,7 +59,9 @@ class HORA_EXPORT Error : public std::exception {
   std::string text_;
 };
 
-// Half-precision elements as they lie in memory; hora reduces them in float32 and rounds once.
+// Half-precision elements as they lie in memory. hora reduces them in float32 and rounds once; where hosts have several
+// ranks and the data are not small, once on each host and once between the hosts, and an average is divided the first
+// time, so that no sum of it overflows on the way.
 struct Float16 {
   std::uint16_t bits;
 };

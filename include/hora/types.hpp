@@ -61,6 +61,10 @@ constexpr bool is_floating(DataType type) noexcept {
          type == DataType::float64;
 }
 
+constexpr bool is_half(DataType type) noexcept {
+  return type == DataType::float16 || type == DataType::bfloat16;
+}
+
 HORA_EXPORT const char* to_string(DataType type) noexcept;
 HORA_EXPORT const char* to_string(ReduceOp op) noexcept;
 HORA_EXPORT const char* to_string(Collective kind) noexcept;

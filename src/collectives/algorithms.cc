@@ -35,7 +35,7 @@ bool has_two_levels(int size, std::span<const int> hosts) noexcept {
   return count > 1 && count < size;
 }
 
-std::string_view choose(Collective kind, int size, bool two_levels, std::uint64_t bytes) noexcept {
+std::string_view choose(Collective kind, int size, bool two_levels, bool half, std::uint64_t bytes) noexcept {
   const bool few = size <= kFewRanks;
   const bool small = bytes <= kSmallBytes;
   switch (kind) {
@@ -43,7 +43,7 @@ std::string_view choose(Collective kind, int size, bool two_levels, std::uint64_
       // Between two ranks the direct exchange moves the same bytes as any other, in half the rounds.
       if (size <= 2 || (small && (few || !two_levels))) return "direct";
       if (two_levels) return "two_level";
-      if (few) return "pairwise";
+      if (few || half) return "pairwise";
       return bytes < kLargeBytes ? "halving_doubling" : "ring";
     case Collective::broadcast: return two_levels ? "two_level" : "tree";
     case Collective::allgather:
@@ -60,8 +60,9 @@ std::span<const Algorithm> algorithms() noexcept {
   return kAlgorithms;
 }
 
-const Algorithm& select(Collective kind, int size, std::span<const int> hosts, std::uint64_t bytes) noexcept {
-  const std::string_view name = choose(kind, size, has_two_levels(size, hosts), bytes);
+const Algorithm& select(Collective kind, int size, std::span<const int> hosts, DataType dtype,
+                        std::uint64_t bytes) noexcept {
+  const std::string_view name = choose(kind, size, has_two_levels(size, hosts), is_half(dtype), bytes);
   for (const Algorithm& algorithm : kAlgorithms)
     if (algorithm.kind == kind && algorithm.name == name) return algorithm;
   assert(false && "choose() names an algorithm that is not in the list");

@@ -22,8 +22,10 @@ std::span<const Algorithm> algorithms() noexcept;
 // alone, so every rank of a view chooses the same. Latency a, transfer time b per byte: the direct exchange costs
 // a + (n-1)Sb, pairwise 2a + 2fSb, halving-doubling 2 lg(n) a + 2fSb and the ring 2(n-1)a + 2fSb with f = (n-1)/n, but
 // only ever one peer per direction. Where hosts have several ranks, two levels keep the links between hosts for what
-// must travel there.
-const Algorithm& select(Collective kind, int size, std::span<const int> hosts, std::uint64_t bytes) noexcept;
+// must travel there. Half types take an algorithm that reduces each element in one place: its partial sums would be
+// rounded at every step.
+const Algorithm& select(Collective kind, int size, std::span<const int> hosts, DataType dtype,
+                        std::uint64_t bytes) noexcept;
 
 // allreduce
 Schedule direct_allreduce(const Shape& shape);

@@ -54,7 +54,8 @@ bool started(const ChannelReport* report, std::uint64_t committed) {
 std::string expired_cause(const ByRank& by_rank, std::uint64_t committed) {
   std::vector<std::size_t> late;
   for (std::size_t rank = 0; rank < by_rank.size(); ++rank)
-    if (by_rank[rank] != nullptr && !started(by_rank[rank], committed)) late.push_back(rank);
+    if (by_rank[rank] != nullptr && by_rank[rank]->done <= committed && !started(by_rank[rank], committed))
+      late.push_back(rank);
   if (late.empty()) return fmt::format("operation {} did not end within the operation timeout", committed + 1);
   return fmt::format("operation {} timed out: not started by rank{} {}", committed + 1, late.size() > 1 ? "s" : "",
                      fmt::join(late, ", "));
@@ -101,8 +102,11 @@ std::vector<std::uint64_t> reduced_units(const ByRank& by_rank, std::uint64_t co
 
 ChannelVerdict decide_channel(const View& old, const View& next, const ByRank& by_rank) {
   ChannelVerdict verdict;
-  for (const ChannelReport* report : by_rank)
-    if (report != nullptr) verdict.committed = std::max(verdict.committed, report->done);
+  // Shared memory outlives its owner. Elsewhere what only a leaver holds is lost with it, as if it had died.
+  const bool leavers_count = old.config.transport == Transport::shm;
+  for (std::size_t rank = 0; rank < by_rank.size(); ++rank)
+    if (by_rank[rank] != nullptr && (leavers_count || next.rank_of(old.members[rank].id)))
+      verdict.committed = std::max(verdict.committed, by_rank[rank]->done);
 
   verdict.cause = broken_cause(old, next, by_rank, verdict.committed);
   if (!verdict.cause.empty()) {

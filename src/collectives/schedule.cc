@@ -32,11 +32,12 @@ void ScheduleBuilder::receive(int peer, Region target) {
   move.target = target;
 }
 
-void ScheduleBuilder::reduce(Region target, std::span<const Region> sources, bool last) {
+void ScheduleBuilder::reduce(Region target, std::span<const Region> sources, bool last, bool divides) {
   if (target.count == 0) return;
   Move& move = append(Action::reduce, sources);
   move.target = target;
   move.last = last;
+  move.divides = divides;
 }
 
 void ScheduleBuilder::copy(Region target, Region source) {
@@ -60,7 +61,7 @@ void ScheduleBuilder::embed(const Schedule& inner, std::uint32_t inner_round, co
     switch (move.action) {
       case Action::send: send(peer, sources[0]); break;
       case Action::receive: receive(peer, target); break;
-      case Action::reduce: reduce(target, sources, move.last); break;
+      case Action::reduce: reduce(target, sources, move.last, move.divides && !embedding.divided); break;
       case Action::copy: copy(target, sources[0]); break;
     }
   }

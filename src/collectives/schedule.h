@@ -38,7 +38,8 @@ struct Move {
   Region target;                   // of receive, reduce and copy
   std::uint32_t first_source = 0;  // of send, reduce and copy: where in Schedule::sources
   std::uint32_t source_count = 0;  // more than one for reduce only: they are reduced in this order
-  bool last = false;               // of reduce: nothing more will be added, so an average is divided here
+  bool last = false;               // of reduce: nothing more will be added
+  bool divides = false;            // of reduce: an average is divided here
 };
 
 struct Schedule {
@@ -61,6 +62,9 @@ struct Shape {
   Rank root{0};  // of a broadcast
   // The host of each rank, numbered 0, 1, ... in the order of their first ranks. Empty: all are on one.
   std::span<const int> hosts = {};
+  // What is reduced is rounded to half precision: as seldom as possible, and an average is divided before the first
+  // time, or a sum that has not been divided could overflow.
+  bool half = false;
 };
 
 // Where a schedule of some ranks takes place inside a schedule of more.
@@ -69,6 +73,7 @@ struct Embedding {
   Region input;                // of the inner schedule
   Region result;               // may be the input, whose contents are then lost
   std::uint64_t scratch = 0;   // its offset
+  bool divided = false;        // an average, before: the inner schedule does not
 };
 
 // Appends moves and numbers the messages of each pair of ranks. Empty regions are left out, on both sides alike.
@@ -80,7 +85,9 @@ class ScheduleBuilder {
   void begin_round(std::uint32_t round);
   void send(int peer, Region source);
   void receive(int peer, Region target);
-  void reduce(Region target, std::span<const Region> sources, bool last);
+  // An average is divided by the last reduction of an element, unless `divides` says otherwise.
+  void reduce(Region target, std::span<const Region> sources, bool last) { reduce(target, sources, last, last); }
+  void reduce(Region target, std::span<const Region> sources, bool last, bool divides);
   void copy(Region target, Region source);
   // The moves of one round of a schedule among some of the ranks.
   void embed(const Schedule& inner, std::uint32_t inner_round, const Embedding& embedding);

@@ -49,18 +49,23 @@ Step ScheduleGroup::step(Channel channel) {
   Lane& lane = this->lane(channel);
   assert(lane.player.active());
   // What is owed goes first: on a full link an operation of this view would stand in its way.
-  if (!settle() && !lane.player.awaits_forward()) return Step::pending;
+  if (!settle() && !lane.player.awaits_forward() && !lane.player.is_done()) return Step::pending;
   const Step step = lane.player.play();
-  moves_ = links_->moves();
-  if (step != Step::pending) lane.done = std::max(lane.player.last().sequence, lane.broken);
+  count_moves();
+  if (step != Step::pending || lane.player.is_done()) lane.done = std::max(lane.player.last().sequence, lane.broken);
   return step;
+}
+
+void ScheduleGroup::count_moves() {
+  moves_ = links_->moves();
+  for (const Lane& lane : lanes_) moves_ += lane.player.pieces();
 }
 
 ChannelReport ScheduleGroup::report(Channel channel) const {
   const Lane& lane = this->lane(channel);
   ChannelReport report;
   report.done = lane.done;
-  report.active = lane.player.active();
+  report.active = lane.player.active() && !lane.player.is_done();
   if (report.active) report.signature = lane.player.signature();
   return report;
 }
@@ -93,13 +98,15 @@ void ScheduleGroup::install_lane(Lane& lane, const View& next, const ChannelVerd
   lane.player.enter(next, rank_);
   if (behind) {
     lane.player.await_forward(root);
-  } else if (broken) {
-    lane.player.abandon();
-  } else if (lane.player.active()) {
-    lane.player.redo(root);
+  } else if (lane.player.active() && !lane.player.is_done()) {
+    if (broken)
+      lane.player.abandon();
+    else
+      lane.player.redo(root);
   }
   if (!broken) return;
-  lane.broken = verdict.committed + 1;
+  // Who is behind may have had the one after it broken before.
+  lane.broken = std::max(lane.broken, verdict.committed + 1);
   if (!behind) lane.done = lane.broken;
 }
 
@@ -109,7 +116,7 @@ bool ScheduleGroup::settle() {
     settled_ = true;
     for (std::size_t channel = 0; channel < lanes_.size(); ++channel) settled_ &= forward_lane(channel);
   }
-  moves_ = links_->moves();
+  count_moves();
   return settled_;
 }
 
@@ -123,10 +130,9 @@ bool ScheduleGroup::exchange_outcomes() {
     Peer& peer = peers_[static_cast<std::size_t>(rank)];
     if (!peer.told) peer.told = links_->try_send(Rank{rank}, tag, encode(own));
     if (!peer.heard) {
-      std::array<std::byte, kLastOutcomesBytes> message;
-      const auto received = links_->try_receive(Rank{rank}, tag, message);
+      const auto received = links_->try_receive(Rank{rank}, tag, peer.message);
       if (received.ok() && received.value()) {
-        if (const auto outcomes = decode_last_outcomes(message); outcomes.ok())
+        if (const auto outcomes = decode_last_outcomes(peer.message); outcomes.ok())
           peer.heard = true, peer.last = outcomes.value();
       }
     }
@@ -136,7 +142,8 @@ bool ScheduleGroup::exchange_outcomes() {
 }
 
 // The lowest rank that retains the last outcome of the channel sends it to those that are behind. True when nothing is
-// left. Nobody is behind an outcome that only newcomers know of: they come when all have seen it.
+// left. Nobody is behind an outcome that only newcomers know of: they come when all have seen it. And nobody awaits one
+// that no member retains: a verdict commits what is DONE at a member of the next view.
 bool ScheduleGroup::forward_lane(std::size_t channel) {
   const Peer* holder = nullptr;
   for (const Peer& peer : peers_)

@@ -35,9 +35,11 @@ class ScheduleGroup final : public GroupTransport {
   Step start(const Operation& operation) override;
   Step step(Channel channel) override;
   [[nodiscard]] int contributors(Channel channel) const override { return lane(channel).player.contributors(); }
-  // Whoever has ended an operation has seen all arrive at it, who had then ended the one before.
+  // Whoever has an outcome has seen all arrive at that operation, or knows somebody who has; all had then ended the one
+  // before. That an operation is broken says nothing of the one before it: somebody may still wait for its outcome.
   [[nodiscard]] std::uint64_t stable(Channel channel) const override {
-    return view_.size() == 1 ? lane(channel).done : std::max<std::uint64_t>(lane(channel).done, 1) - 1;
+    if (view_.size() == 1) return lane(channel).done;
+    return std::max<std::uint64_t>(lane(channel).player.last().sequence, 1) - 1;
   }
   [[nodiscard]] std::vector<Rank> missing(Channel channel) const override { return lane(channel).player.missing(); }
   [[nodiscard]] std::vector<Signature> signatures(Channel channel) const override {
@@ -45,13 +47,13 @@ class ScheduleGroup final : public GroupTransport {
   }
 
   void begin_sleep() override {
-    moves_before_sleep_ = links_->moves();
+    moves_before_sleep_ = moves_;
     links_->begin_sleep();
   }
   // A step that moved something need not have come to the end of what was possible, and so need not have asked the
   // links for all that it waits for.
   void sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) override {
-    if (links_->moves() == moves_before_sleep_) links_->sleep(wake_word, seen, timeout);
+    if (moves_ == moves_before_sleep_) links_->sleep(wake_word, seen, timeout);
   }
   void end_sleep() override { links_->end_sleep(); }
   void wake() noexcept override { links_->wake(); }
@@ -64,19 +66,21 @@ class ScheduleGroup final : public GroupTransport {
   struct Lane {
     SchedulePlayer player;
     std::uint64_t done = 0;
-    // Ended as broken by a verdict while the operation before it still waited to be forwarded; 0: none.
+    // Ended as broken by a verdict, perhaps while the operation before it still waited to be forwarded; 0: none.
     std::uint64_t broken = 0;
   };
   // What passes between this rank and another one on entering a view.
   struct Peer {
-    bool told = false;   // of our last outcomes
-    bool heard = false;  // of its own
+    bool told = false;                                    // of our last outcomes
+    bool heard = false;                                   // of its own
+    std::array<std::byte, kLastOutcomesBytes> message{};  // that says so, as it comes
     LastOutcomes last{};
     std::array<int, kChannelCount> messages_forwarded{};
   };
 
   Lane& lane(Channel channel) { return lanes_[static_cast<std::size_t>(channel)]; }
   [[nodiscard]] const Lane& lane(Channel channel) const { return lanes_[static_cast<std::size_t>(channel)]; }
+  void count_moves();
   void begin_settling();
   void install_lane(Lane& lane, const View& next, const ChannelVerdict& verdict);
   bool exchange_outcomes();

@@ -19,6 +19,9 @@ constexpr std::uint32_t kForwardBodyStep = 1;
 // one, and what is reduced while the next one arrives is still in the cache.
 constexpr std::uint64_t kChunksOfMessage = 4;
 
+// So much of a result goes to the targets in one step: whoever wants the engine gets it within a millisecond or two.
+constexpr std::uint64_t kPieceBytes = 8 << 20;
+
 }  // namespace
 
 void SchedulePlayer::enter(const View& view, Rank rank) {
@@ -44,13 +47,13 @@ void SchedulePlayer::start(const Operation& operation) {
 }
 
 void SchedulePlayer::redo(Rank root) {
-  assert(active_);
+  assert(active_ && !done_);
   operation_.signature.root = root;
   prepare();
 }
 
 void SchedulePlayer::await_forward(Rank root) {
-  assert(active_);
+  assert(active_ && !done_);
   operation_.signature.root = root;
   forwarded_ = true;
   forwarder_ = Rank{};
@@ -65,6 +68,7 @@ void SchedulePlayer::prepare() {
   greeting_ = encode(signature);
   greeted_.assign(ranks, 0);
   arrived_.assign(ranks, 0);
+  arrivals_.resize(ranks);
   signatures_.assign(ranks, Signature{});
   greeted_[self] = arrived_[self] = 1;
   signatures_[self] = signature;
@@ -75,6 +79,7 @@ void SchedulePlayer::prepare() {
 }
 
 Step SchedulePlayer::play() {
+  if (done_) return fill_targets();
   if (forwarded_) return receive_forward();
   if (!has_met_all()) {
     meet();
@@ -96,11 +101,10 @@ void SchedulePlayer::meet() {
       ++greeted_count_;
     }
     if (arrived_[i] != 0) continue;
-    std::array<std::byte, kSignatureBytes> message;
-    const auto received = links_.try_receive(Rank{peer}, at, message);
+    const auto received = links_.try_receive(Rank{peer}, at, arrivals_[i]);
     if (!received.ok() || !received.value()) continue;
     arrived_[i] = 1;
-    signatures_[i] = decode_signature(message);
+    signatures_[i] = decode_signature(arrivals_[i]);
     ++arrived_count_;
   }
 }
@@ -125,14 +129,14 @@ bool SchedulePlayer::forward(Rank to, int& messages_sent) {
   return true;
 }
 
+// Who has the outcome has seen this rank arrive: in the view in which this rank played the operation last, whose size
+// the targets have.
 bool SchedulePlayer::receive_header() {
-  std::array<std::byte, kOutcomeHeaderBytes> message;
-  const auto received = links_.try_receive(forwarder_, tag(operation_.sequence, kForwardHeaderStep), message);
+  const auto received = links_.try_receive(forwarder_, tag(operation_.sequence, kForwardHeaderStep), header_);
   if (!received.ok() || !received.value()) return false;
-  const auto header = decode_outcome_header(message);
-  if (!header.ok()) return false;
+  const auto header = decode_outcome_header(header_);
+  if (!header.ok() || static_cast<std::size_t>(header.value().contributors) != signatures_.size()) return false;
   forwarded_outcome_ = header.value().outcome;
-  forwarded_contributors_ = header.value().contributors;
   return true;
 }
 
@@ -140,7 +144,7 @@ Step SchedulePlayer::receive_forward() {
   if (forwarder_.value < 0) return Step::pending;
   if (!header_read_ && !(header_read_ = receive_header())) return Step::pending;
   const Tag at = tag(operation_.sequence, kForwardBodyStep);
-  const auto ranks = static_cast<std::size_t>(forwarded_contributors_);
+  const std::size_t ranks = signatures_.size();
   if (forwarded_outcome_ == Step::mismatch) {
     forwarded_signatures_.resize(ranks * kSignatureBytes);
     const auto received = links_.try_receive(forwarder_, at, forwarded_signatures_);
@@ -163,20 +167,35 @@ Step SchedulePlayer::receive_forward() {
 }
 
 Step SchedulePlayer::finish(Step outcome) {
-  if (outcome == Step::done && (forwarded_ || !fills_targets_early_)) copy_out(0, operation_.signature.count);
   if (outcome == Step::mismatch) result_.resize(0);
   outcome_ = outcome;
-  contributors_ = forwarded_ ? forwarded_contributors_ : size_;
+  contributors_ = static_cast<int>(signatures_.size());
   last_ = {operation_.sequence, true};
   retained_signatures_.clear();
   if (outcome == Step::mismatch) retained_signatures_ = signatures_;
-  active_ = forwarded_ = false;
+  // Decided now: a later view has other ranks.
+  done_ = outcome == Step::done && (forwarded_ || !fills_targets_early_) && result_fills_targets();
+  filled_ = 0;
+  forwarded_ = false;
+  if (done_) return fill_targets();
+  active_ = false;
   return outcome;
+}
+
+Step SchedulePlayer::fill_targets() {
+  const std::uint64_t piece = std::max<std::uint64_t>(1, kPieceBytes / (result_parts() * element_bytes()));
+  const std::uint64_t count = std::min(operation_.signature.count - filled_, piece);
+  copy_out(filled_, count);
+  filled_ += count;
+  ++pieces_;
+  if (filled_ < operation_.signature.count) return Step::pending;
+  active_ = done_ = false;
+  return Step::done;
 }
 
 std::vector<Rank> SchedulePlayer::missing() const {
   std::vector<Rank> ranks;
-  if (!active_ || forwarded_) return ranks;
+  if (!active_ || forwarded_ || done_) return ranks;
   for (int peer = 0; peer < size_; ++peer)
     if (arrived_[static_cast<std::size_t>(peer)] == 0) ranks.push_back(Rank{peer});
   return ranks;

@@ -24,6 +24,11 @@ namespace hora::collectives {
 // All that the plan allows is under way at once: sends beside receives, and several segments one behind the other. A
 // target that is no input is filled segment by segment, while the bytes are in the cache.
 //
+// An outcome is DONE, retained and reported as such, before a target that is an input is filled: that takes several
+// steps where it is long, and a view change that comes in between has nothing to decide about it.
+//
+// What is received goes to memory of the player, also the shortest message: links may fill it in several calls.
+//
 // A link that reports an error makes no progress; the failure of its peer is for membership to find out.
 class SchedulePlayer {
  public:
@@ -31,7 +36,8 @@ class SchedulePlayer {
 
   // A newcomer begins after operation `done`, of which it has nothing.
   void begin_after(std::uint64_t done) { last_ = {done, false}; }
-  // The view in which operations are played from now on. An active operation needs redo() or await_forward() next.
+  // The view in which operations are played from now on. An active operation that is not done needs redo() or
+  // await_forward() next.
   void enter(const View& view, Rank rank);
 
   // Begins an operation; play() follows until it does not return pending.
@@ -50,8 +56,12 @@ class SchedulePlayer {
   void abandon() { active_ = false, forwarded_ = false; }
 
   [[nodiscard]] bool active() const { return active_; }
+  // The active operation is done, and play() fills its targets.
+  [[nodiscard]] bool is_done() const { return active_ && done_; }
   [[nodiscard]] bool awaits_forward() const { return active_ && forwarded_; }
-  // Of the last operation that ended with an outcome; sequence 0 before the first.
+  // Grows with each piece that play() moves from the result to the targets of an operation that is done.
+  [[nodiscard]] std::uint64_t pieces() const { return pieces_; }
+  // Of the last operation that is done or a mismatch; sequence 0 before the first.
   [[nodiscard]] const LastOutcome& last() const { return last_; }
   [[nodiscard]] const Signature& signature() const { return operation_.signature; }
   // Of the retained outcome: what each rank said, where it is a mismatch; and whose inputs it contains.
@@ -64,7 +74,7 @@ class SchedulePlayer {
   // A plan, and what it was made for. Those of the last few operations are kept.
   struct KnownPlan {
     Collective kind = Collective::barrier;
-    std::size_t element_bytes = 0;
+    DataType dtype = DataType::uint8;
     std::uint64_t count = 0;
     Rank root;
     Plan plan;
@@ -97,9 +107,12 @@ class SchedulePlayer {
   void copy_in(std::uint64_t offset, std::uint64_t count);
   void copy_out(std::uint64_t offset, std::uint64_t count);
   [[nodiscard]] bool reads_source() const;
+  [[nodiscard]] bool result_fills_targets() const;
+  [[nodiscard]] std::size_t result_parts() const;
   Step receive_forward();
   bool receive_header();
   Step finish(Step outcome);
+  Step fill_targets();
   [[nodiscard]] Tag tag(std::uint64_t sequence, std::uint32_t step) const {
     return {epoch_, static_cast<std::uint8_t>(channel_), sequence, step};
   }
@@ -118,12 +131,13 @@ class SchedulePlayer {
   // The active operation.
   bool active_ = false;
   Operation operation_;
-  std::array<std::byte, kSignatureBytes> greeting_{};  // our signature
-  std::vector<char> greeted_;                          // who has been sent it
-  std::vector<char> arrived_;                          // whose signature has come
+  std::array<std::byte, kSignatureBytes> greeting_{};             // our signature
+  std::vector<char> greeted_;                                     // who has been sent it
+  std::vector<char> arrived_;                                     // whose signature has come
+  std::vector<std::array<std::byte, kSignatureBytes>> arrivals_;  // as they come
   int greeted_count_ = 0;
   int arrived_count_ = 0;
-  std::vector<Signature> signatures_;  // of those
+  std::vector<Signature> signatures_;  // of those; as many as the view has members in which it was last played
   bool fills_targets_early_ = false;   // they are no inputs
   std::array<KnownPlan, 8> plans_;
   std::size_t plans_made_ = 0;  // in this view; the oldest one makes room
@@ -134,13 +148,16 @@ class SchedulePlayer {
   const std::byte* input_ = nullptr;  // the source of the only extent, or gathered_
   ByteBuffer gathered_;               // several sources in one piece
   ByteBuffer scratch_;
-  std::vector<const std::byte*> operands_;  // of a reduction
-  bool forwarded_ = false;                  // the outcome comes from a survivor
-  Rank forwarder_;                          // negative until it is known
-  bool header_read_ = false;                // of the forwarded outcome
+  std::vector<const std::byte*> operands_;               // of a reduction
+  bool forwarded_ = false;                               // the outcome comes from a survivor
+  Rank forwarder_;                                       // negative until it is known
+  std::array<std::byte, kOutcomeHeaderBytes> header_{};  // of the forwarded outcome
+  bool header_read_ = false;
   Step forwarded_outcome_ = Step::done;
-  int forwarded_contributors_ = 0;
   std::vector<std::byte> forwarded_signatures_;
+  bool done_ = false;  // its targets are being filled, up to element filled_
+  std::uint64_t filled_ = 0;
+  std::uint64_t pieces_ = 0;
 
   // The last outcome.
   LastOutcome last_;

@@ -59,21 +59,33 @@ const Plan& SchedulePlayer::find_plan() {
   const Signature& signature = operation_.signature;
   for (std::size_t i = 0; i < std::min(plans_made_, plans_.size()); ++i) {
     const KnownPlan& known = plans_[i];
-    if (known.kind == signature.kind && known.element_bytes == element_bytes() && known.count == signature.count &&
+    if (known.kind == signature.kind && known.dtype == signature.dtype && known.count == signature.count &&
         known.root == signature.root)
       return known.plan;
   }
-  const Algorithm& algorithm = select(signature.kind, size_, hosts_, signature.count * element_bytes());
+  const Algorithm& algorithm =
+      select(signature.kind, size_, hosts_, signature.dtype, signature.count * element_bytes());
   const std::uint64_t messages = algorithm.sliced ? static_cast<std::uint64_t>(size_) : 1;
   KnownPlan& made = plans_[plans_made_++ % plans_.size()];
-  made = {signature.kind, element_bytes(), signature.count, signature.root,
-          make_plan(algorithm, {rank_, size_, signature.count, signature.root, hosts_},
+  made = {signature.kind, signature.dtype, signature.count, signature.root,
+          make_plan(algorithm, {rank_, size_, signature.count, signature.root, hosts_, is_half(signature.dtype)},
                     std::max<std::uint64_t>(1, messages * message_bytes_ / element_bytes()))};
   return made.plan;
 }
 
 bool SchedulePlayer::reads_source() const {
   return operation_.signature.kind != Collective::broadcast || operation_.signature.root == rank_;
+}
+
+// Not those of a barrier, which has none, and of a root, whose source holds the result.
+bool SchedulePlayer::result_fills_targets() const {
+  const Collective kind = operation_.signature.kind;
+  return kind != Collective::barrier && (kind != Collective::broadcast || !reads_source());
+}
+
+// Each as long as what a rank contributes.
+std::size_t SchedulePlayer::result_parts() const {
+  return operation_.signature.kind == Collective::allgather ? signatures_.size() : 1;
 }
 
 // At most one segment of each lane: whoever wants the engine does not wait long for it.
@@ -85,7 +97,8 @@ void SchedulePlayer::play_moves() {
     while (cursor.stage < segment.stages && play_stage(cursor, plan_->stages[segment.first_stage + cursor.stage])) {
     }
     if (cursor.stage < segment.stages || !has_met_all()) continue;
-    if (fills_targets_early_ && !cursor.target_filled) copy_out(segment.offset, segment.count);
+    if (fills_targets_early_ && !cursor.target_filled && result_fills_targets())
+      copy_out(segment.offset, segment.count);
     cursor.target_filled = false;
     cursor.segment += plan_->lanes;
     cursor.stage = 0;
@@ -153,8 +166,8 @@ bool SchedulePlayer::fills_target(const Segment& segment, const Move& move) cons
 
 void SchedulePlayer::reduce(const Move& move, std::byte* copy) {
   const Signature& signature = operation_.signature;
-  const bool divide = signature.op == ReduceOp::average && move.last;
-  const ReduceOp op = signature.op == ReduceOp::average && !move.last ? ReduceOp::sum : signature.op;
+  const bool divide = signature.op == ReduceOp::average && move.divides;
+  const ReduceOp op = signature.op == ReduceOp::average && !divide ? ReduceOp::sum : signature.op;
   operands_.clear();
   for (const Region& region : plan_->schedule.sources_of(move)) operands_.push_back(bytes_of(region).data());
   find_reduce_kernel(signature.dtype, op)(writable(move.target).data(), copy, operands_.data(),
@@ -170,12 +183,8 @@ void SchedulePlayer::copy_in(std::uint64_t offset, std::uint64_t count) {
 }
 
 void SchedulePlayer::copy_out(std::uint64_t offset, std::uint64_t count) {
-  const Signature& signature = operation_.signature;
-  if (signature.kind == Collective::barrier) return;
-  if (signature.kind == Collective::broadcast && reads_source()) return;
-  const int contributors = forwarded_ ? forwarded_contributors_ : size_;
-  const std::size_t parts = signature.kind == Collective::allgather ? static_cast<std::size_t>(contributors) : 1;
-  const std::size_t part_bytes = signature.count * element_bytes();
+  const std::size_t parts = result_parts();
+  const std::size_t part_bytes = operation_.signature.count * element_bytes();
   const std::size_t begin = offset * element_bytes();
   for_pieces(operation_.extents, begin, begin + count * element_bytes(),
              [&](const Extent& extent, std::size_t within, std::size_t at, std::size_t bytes) {

@@ -3,6 +3,7 @@
 // Allreduce: the data are cut into as many slices as the largest host has ranks; on each host every slice has an owner,
 // which reduces it over its host, then among the owners of that slice on all hosts, then hands it out on its host. So
 // every rank moves its own slice between the hosts. A host with fewer ranks than slices has ranks that own several.
+// Half precision is rounded once on the host and once between hosts, and divided on the host, by ranks alone there too.
 #include <algorithm>
 #include <bit>
 #include <vector>
@@ -75,7 +76,7 @@ class TwoLevelAllreduce {
       builder.begin_round(1 + round);
       for (const Owned& owned : owned_)
         builder.embed(owned.between_hosts, round,
-                      {owned.owners, owned.partial, cut(Buffer::result, owned.slice), owned.scratch});
+                      {owned.owners, owned.partial, cut(Buffer::result, owned.slice), owned.scratch, shape_.half});
     }
     builder.begin_round(1 + rounds);
     hand_out_on_host(builder);
@@ -84,6 +85,7 @@ class TwoLevelAllreduce {
 
  private:
   [[nodiscard]] int owner_of(int slice) const { return hosts_.at(host_, slice); }
+  [[nodiscard]] bool reduces_on_host() const { return local_.size() > 1 || hosts_.count() == 1 || shape_.half; }
   [[nodiscard]] Region cut(Buffer buffer, int index) const {
     return slice(buffer, shape_.count, hosts_.largest(), index);
   }
@@ -92,13 +94,13 @@ class TwoLevelAllreduce {
   [[nodiscard]] Schedule between_hosts(std::uint64_t count) const {
     const Shape shape{Rank{host_}, hosts_.count(), count};
     if (hosts_.count() == 2) return direct_allreduce(shape);
-    return hosts_.count() <= kFewHosts ? pairwise_allreduce(shape) : halving_doubling_allreduce(shape);
+    return hosts_.count() <= kFewHosts || shape_.half ? pairwise_allreduce(shape) : halving_doubling_allreduce(shape);
   }
   // Also for a rank that owns nothing.
   [[nodiscard]] std::uint32_t owned_rounds() const { return between_hosts(0).rounds; }
 
   Owned plan(int slice) {
-    Owned owned{slice, cut(local_.size() == 1 ? Buffer::input : Buffer::result, slice), {}, {}};
+    Owned owned{slice, cut(reduces_on_host() ? Buffer::result : Buffer::input, slice), {}, {}};
     for (int host = 0; host < hosts_.count(); ++host) owned.owners.push_back(hosts_.at(host, slice));
     owned.between_hosts = between_hosts(owned.partial.count);
     // What arrives from this host is used up before anything comes from the others.
@@ -128,7 +130,7 @@ class TwoLevelAllreduce {
         offset += owned.partial.count;
         builder.receive(peer, sources.back());
       }
-      if (local_.size() > 1 || last) builder.reduce(cut(Buffer::result, owned.slice), sources, last);
+      if (reduces_on_host()) builder.reduce(cut(Buffer::result, owned.slice), sources, last, last || shape_.half);
     }
   }
 

@@ -10,14 +10,19 @@
 
 namespace hora::engine {
 
-void DataPlane::add(MemberId member, std::shared_ptr<const shm::Segment> segment, std::vector<UniqueFd> sockets) {
+Status DataPlane::add(MemberId member, std::shared_ptr<const shm::Segment> segment, std::vector<UniqueFd> sockets) {
+  if (!sockets.empty()) {
+    auto link = tcp::Link::create(std::move(sockets));
+    if (!link.ok()) return link.status();
+    links_[member] = std::move(link).value();
+  }
   if (segment) segments_[member] = std::move(segment);
-  sockets_[member] = std::move(sockets);
+  return {};
 }
 
 void DataPlane::forget(MemberId member) {
   segments_.erase(member);
-  sockets_.erase(member);
+  links_.erase(member);
 }
 
 std::vector<const shm::Segment*> DataPlane::segments_of(const View& view) const {
@@ -29,7 +34,7 @@ std::vector<const shm::Segment*> DataPlane::segments_of(const View& view) const 
 
 Result<GroupTransport*> DataPlane::open(const View& view, const Positions& done) {
   if (config_.transport == Transport::shm) return open_shared(view, done);
-  auto pairs = tcp::SocketPairs::create();
+  auto pairs = tcp::SocketPairs::create(on_fault_);
   if (!pairs.ok()) return pairs.status();
   pairs_ = pairs.value().get();
   HORA_TRY(prepare(view));
@@ -61,9 +66,9 @@ Status DataPlane::prepare(const View& next) {
 
 Status DataPlane::connect(MemberId member) {
   if (pairs_ != nullptr) {
-    auto sockets = sockets_.extract(member);
-    if (sockets.empty()) return {};  // its link was lost before: it is silent, and a later view drops it
-    return pairs_->add(member, std::move(sockets.mapped()));
+    auto link = links_.extract(member);
+    if (!link.empty()) pairs_->add(member, std::move(link.mapped()));
+    return {};  // else it was lost before: it is silent, and a later view drops it
   }
   const auto segment = segments_.find(member);
   if (segment == segments_.end())

@@ -4,6 +4,7 @@
 
 #include <map>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -21,12 +22,14 @@ namespace hora::engine {
 class DataPlane {
  public:
   // `own` outlives it, and so does `founding_links`: those of the founding view, where it has others than the later
-  // ones (null otherwise).
-  DataPlane(MemberId self, const AgreedConfig& config, shm::Segment& own, PairTransport* founding_links)
-      : self_(self), config_(config), own_(own), founding_links_(founding_links) {}
+  // ones (null otherwise). `on_fault` hears of links that failed.
+  DataPlane(MemberId self, const AgreedConfig& config, shm::Segment& own, PairTransport* founding_links,
+            tcp::SocketPairs::FaultHandler on_fault)
+      : self_(self), config_(config), own_(own), founding_links_(founding_links), on_fault_(std::move(on_fault)) {}
 
-  // What came with the link to a member: its segment (null where it shares no memory) and its data sockets.
-  void add(MemberId member, std::shared_ptr<const shm::Segment> segment, std::vector<UniqueFd> sockets);
+  // What came with the link to a member: its segment (null where it shares no memory) and its data sockets (none where
+  // all share memory). All that can be wanting is made now, while whoever is new can still be refused.
+  Status add(MemberId member, std::shared_ptr<const shm::Segment> segment, std::vector<UniqueFd> sockets);
   // What came with the link of a member that is in no view any more, nor will be; once the last view is installed.
   void forget(MemberId member);
   // Enters `view`, to all of whose members there are links, with `done` operations behind it. Once.
@@ -45,8 +48,9 @@ class DataPlane {
   const AgreedConfig config_;
   shm::Segment& own_;
   PairTransport* const founding_links_;
+  const tcp::SocketPairs::FaultHandler on_fault_;
   std::map<MemberId, std::shared_ptr<const shm::Segment>> segments_;
-  std::map<MemberId, std::vector<UniqueFd>> sockets_;  // until the group has them
+  std::map<MemberId, std::unique_ptr<tcp::Link>> links_;  // until the group has them
   std::unique_ptr<GroupTransport> group_;
   shm::ShmGroup* shm_ = nullptr;       // group_, where the transport is shm
   tcp::SocketPairs* pairs_ = nullptr;  // the links of group_, where it is not

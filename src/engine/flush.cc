@@ -63,8 +63,12 @@ bool Engine::await_stable(std::optional<TimePoint> deadline) noexcept {
 
 Positions Engine::ended() noexcept {
   Positions positions{};
-  for (const Channel channel : kChannels)
-    positions[static_cast<std::size_t>(channel)] = sequence(channel) - (execution(channel).active ? 1 : 0);
+  for (const Channel channel : kChannels) {
+    // Not one less than the last number: that may be of a broken operation, while the one before it is active.
+    const Execution& execution = this->execution(channel);
+    positions[static_cast<std::size_t>(channel)] =
+        execution.active ? execution.operation.sequence - 1 : sequence(channel);
+  }
   return positions;
 }
 

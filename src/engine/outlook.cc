@@ -9,6 +9,7 @@
 
 #include "base/machine.h"
 #include "collectives/algorithms.h"
+#include "transports/control/peer_link.h"
 #include "transports/shm/segment.h"
 
 namespace hora::engine {
@@ -48,7 +49,8 @@ std::string link_schedule(const Options& options, Transport transport) {
   std::string text = "allreduce";
   std::string_view before;
   for (std::uint64_t bytes = 4; bytes <= kMost; bytes *= 2) {
-    const std::string_view name = collectives::select(Collective::allreduce, options.size, hosts, bytes).name;
+    const std::string_view name =
+        collectives::select(Collective::allreduce, options.size, hosts, DataType::float32, bytes).name;
     if (!before.empty() && name != before) text += fmt::format(" {} to {},", before, in_binary_units(bytes / 2));
     before = name;
   }
@@ -60,8 +62,12 @@ std::string link_schedule(const Options& options, Transport transport) {
 Outlook describe_outlook(const Options& options) {
   const auto [transport, why] = choose(options);
   const bool shared = transport == Transport::shm || options.size == 1;
+  // The link and, on the same host, its process and its shared memory.
+  constexpr int kLinkFiles = 3;
+  const AgreedConfig config{.transport = transport, .sockets_per_pair = options.sockets_per_pair};
   return {fmt::format("{}: {}", to_string(transport), why),
-          shared ? shm_schedule(options) : link_schedule(options, transport)};
+          shared ? shm_schedule(options) : link_schedule(options, transport),
+          kLinkFiles + static_cast<int>(control::data_sockets_of(config))};
 }
 
 }  // namespace hora::engine

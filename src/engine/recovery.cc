@@ -139,6 +139,7 @@ bool Engine::may_enter(const View& old, const std::map<MemberId, wire::Bytes>& r
   for (const auto& [member, bytes] : reports) {
     const auto report = decode_report(bytes);
     if (!report || !old.rank_of(member)) return false;
+    if (!report->group.empty()) return false;  // also where it is DONE, and not yet handed out
     Positions done{};
     for (const Channel channel : kChannels) {
       const ChannelReport& said = report->channels[static_cast<std::size_t>(channel)];
@@ -264,7 +265,7 @@ void Engine::break_operation(Channel channel, const ChannelVerdict& verdict, con
     return;
   }
   if (begun) broken.works.clear();
-  sequence(channel) = number;
+  sequence(channel) = std::max(sequence(channel), number);  // who is behind may have had the next one broken before
   for (const std::string& name : group) {
     if (Work* work = pending_work(name))
       finish(work, status, nothing);

@@ -24,6 +24,8 @@ wire::Bytes with_subject(Subject subject, std::span<const std::byte> message) {
 namespace {
 
 constexpr Duration kLastWords = std::chrono::seconds(1);  // for those that do not read at the moment
+// From the end of a data link until its peer must have died or left, and said so.
+constexpr Duration kDeadLinkGrace = std::chrono::seconds(1);
 
 std::string describe(const View& view) {
   return fmt::format("epoch {} with {} member{}", view.epoch.value, view.size(), view.size() == 1 ? "" : "s");
@@ -60,8 +62,11 @@ void Sentinel::run(shm::LivenessWatcher& watcher) {
   execute_actions();
   while (!ending()) {
     const auto deadline = membership_.next_deadline();
-    mesh_.run_once(deadline, *this);
+    auto wake_at = deadline;
+    for (const auto& [peer, cut_at] : dead_links_) wake_at = std::min(cut_at, wake_at.value_or(cut_at));
+    mesh_.run_once(wake_at, *this);
     accept_inbox();
+    if (!dead_links_.empty()) cut_dead_links(clock_.now());
     if (const TimePoint now = clock_.now(); deadline && now >= *deadline) membership_.on_deadline(now);
     execute_actions();
   }
@@ -103,6 +108,10 @@ void Sentinel::admit(MemberId newcomer, Epoch epoch) {
   post([&](Inbox& inbox) { inbox.admission.emplace(newcomer, epoch); });
 }
 
+void Sentinel::on_data_link_down(MemberId peer) {
+  post([&](Inbox& inbox) { inbox.lost.push_back(peer); });
+}
+
 void Sentinel::request_view_change(const Status& cause) {
   post([&](Inbox& inbox) { inbox.change_requests.push_back(cause); });
 }
@@ -124,6 +133,7 @@ void Sentinel::accept_inbox() {
   for (control::PeerLink& link : inbox.links) on_link(std::move(link));
   if (inbox.admission) carry_out_admission(inbox.admission->first, inbox.admission->second);
   for (const MemberId member : inbox.died) certain_death(member);
+  for (const MemberId peer : inbox.lost) dead_links_.emplace(peer, clock_.now() + kDeadLinkGrace);
   for (Status& cause : inbox.change_requests) membership_.request_view_change(std::move(cause), clock_.now());
   if (inbox.leave) membership_.leave(clock_.now());
   if (inbox.self_marked) {
@@ -131,6 +141,17 @@ void Sentinel::accept_inbox() {
                                   "the thread that holds this rank's liveness word ended, so the "
                                   "others take this rank for dead")});
   }
+}
+
+// Two members that live and hear each other, but pass no data, would wait in every operation for ever. Without a
+// control link they suspect each other, and only one of them stays.
+void Sentinel::cut_dead_links(TimePoint now) {
+  std::erase_if(dead_links_, [&](const auto& entry) {
+    const auto& [peer, cut_at] = entry;
+    if (now < cut_at) return false;
+    if (membership_.view().rank_of(peer)) mesh_.disconnect(peer);
+    return true;
+  });
 }
 
 // The members wait for a new view, whatever becomes of the newcomer.

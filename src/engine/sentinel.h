@@ -106,6 +106,8 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   // Thread safe: all members stand at a boundary in view `epoch`, where `newcomer` should enter. Ends that view in any
   // case.
   void admit(MemberId newcomer, Epoch epoch);
+  // Thread safe: no data pass between this member and `peer` any more.
+  void on_data_link_down(MemberId peer);
   void request_view_change(const Status& cause) override;  // thread safe
   void on_peer_ended(MemberId member) override;            // on the watcher's thread
   void on_self_marked() override;                          // on the watcher's thread
@@ -113,6 +115,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
  private:
   struct Inbox {
     std::vector<MemberId> died;
+    std::vector<MemberId> lost;  // their data links
     std::vector<Status> change_requests;
     std::vector<control::PeerLink> links;
     std::optional<std::pair<MemberId, Epoch>> admission;
@@ -135,6 +138,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   template <typename Change>
   void post(Change&& change);
   void accept_inbox();
+  void cut_dead_links(TimePoint now);
   void watch_process(MemberId id, const LocalPeer& peer);
   void welcome(MemberId newcomer);
   void carry_out_admission(MemberId newcomer, Epoch epoch);
@@ -160,6 +164,8 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   const Log& log_;
   std::map<MemberId, LocalPeer> peers_;   // linked: members and newcomers
   std::map<MemberId, Member> newcomers_;  // introduced, and in no view yet
+  // Through whose links no data pass, until their control links are cut.
+  std::map<MemberId, TimePoint> dead_links_;
   elastic::Membership membership_;
   shm::LivenessWatcher* watcher_ = nullptr;
   std::ptrdiff_t left_in_order_ = 0;  // members, in all views so far

@@ -184,7 +184,11 @@ Status Session::create_segment(const AgreedConfig& config) {
       segments_.create(id_, shm::choose_layout(last_level_cache_bytes(), config.chunk_bytes, config.one_shot_bytes));
   if (!own.ok()) return own.status();
   own_segment_ = std::move(own).value();
-  data_plane_ = std::make_unique<DataPlane>(id_, config, *own_segment_, mpi_ ? &mpi_->links() : nullptr);
+  const auto on_fault = [this](MemberId peer, const std::string& why) {
+    log_(LogLevel::info, "tcp", "the data link to member {:x} is of no more use: {}", peer.value, why);
+    sentinel_->on_data_link_down(peer);
+  };
+  data_plane_ = std::make_unique<DataPlane>(id_, config, *own_segment_, mpi_ ? &mpi_->links() : nullptr, on_fault);
   return {};
 }
 
@@ -196,7 +200,7 @@ Result<LocalPeer> Session::meet(control::PeerLink link) {
     shared = std::move(segment).value();
   }
   if (link.pid > 0) local_processes_.push_back(link.pid);
-  data_plane_->add(link.id, shared, std::move(link.data));
+  HORA_TRY(data_plane_->add(link.id, shared, std::move(link.data)));
   return LocalPeer{std::move(link.pidfd), std::move(shared)};
 }
 

@@ -18,7 +18,7 @@
 namespace hora {
 
 enum class Step : std::uint8_t {
-  pending,   // nothing more can be done before a peer moves
+  pending,   // nothing more can be done before a peer moves, or, where moves() grew, before another call
   done,      // the operation ended: its result is in the targets and retained; the channel is idle
   mismatch,  // the operation ended: signatures differ, nothing was written; the channel is idle. Same on every rank
 };

@@ -1,4 +1,5 @@
 // Every collective, type, operator, count, placement and size: right, equal on every rank, and nothing else written.
+#include <algorithm>
 #include <catch2/catch.hpp>
 #include <memory>
 #include <set>
@@ -7,6 +8,7 @@
 
 #include "collectives/reduce_kernels.h"
 #include "driver.h"
+#include "elements.h"
 #include "workload.h"
 
 namespace hora::conformance {
@@ -91,6 +93,32 @@ TEST_CASE("allreduce_is_right_and_equal_on_every_rank") {
           if (collectives::is_supported(type, op))
             add_placements(workloads, {Collective::allreduce, type, op, Rank{0}, count}, size);
       check_all(implementation, size, workloads);
+    }
+  });
+}
+
+// Any two of them add up to more than float16 holds.
+TEST_CASE("an_average_of_large_halves_does_not_overflow") {
+  for_every_job([](const Implementation& implementation, int size) {
+    constexpr double kLarge = 40'000;
+    for (const std::uint64_t count : {3, 6000}) {
+      const auto job = implementation.make(founding_view(implementation, size));
+      std::vector<std::vector<std::byte>> data(static_cast<std::size_t>(size));
+      run_ranks(*job, size, [&](int rank, GroupTransport& group) {
+        std::vector<std::byte>& own = data[static_cast<std::size_t>(rank)];
+        own.resize(count * size_of(DataType::float16));
+        for (std::size_t i = 0; i < own.size(); i += 2) store_floating(DataType::float16, own.data() + i, kLarge);
+        const std::vector<Extent> extents = {{own.data(), own.data(), own.size()}};
+        complete(group, {Channel::ordered,
+                         1,
+                         {Collective::allreduce, DataType::float16, ReduceOp::average, Rank{0}, count},
+                         extents});
+      });
+      INFO(implementation.name << ", " << size << " ranks, " << count << " elements");
+      for (const int rank : ranks_here(*job, size))
+        for (std::size_t i = 0; i < data[static_cast<std::size_t>(rank)].size(); i += 2)
+          REQUIRE(load_floating(DataType::float16, data[static_cast<std::size_t>(rank)].data() + i) ==
+                  Approx(kLarge).epsilon(2 * epsilon(DataType::float16)));
     }
   });
 }

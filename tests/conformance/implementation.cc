@@ -27,6 +27,7 @@ View founding_view(const Implementation& implementation, int size) {
   for (int rank = 0; rank < size; ++rank)
     view.members.push_back({founding_member(rank), implementation.host_of(rank, size), ""});
   view.config.chunk_bytes = kChunkBytes;
+  view.config.transport = implementation.transport;
   view.config.one_shot_bytes = kChunkBytes / 4;
   return view;
 }

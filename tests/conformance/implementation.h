@@ -47,6 +47,7 @@ struct Implementation {
   std::uint64_t cost;
   // Why ranks cannot die or join; empty: they can.
   std::string_view fixed = {};
+  Transport transport = Transport::mixed;  // as the view names it
 };
 
 std::span<const Implementation> implementations();

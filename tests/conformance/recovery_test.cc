@@ -109,6 +109,24 @@ TEST_CASE("survivors_agree_when_a_rank_dies_amid_long_messages", "[elastic]") {
       CHECK(sweep({implementation, 3, 1, 5}, single_task({Collective::allreduce, kLong, in_place}), 9) == 0);
 }
 
+// It may take the only copy of a result along. Where the others cannot read its memory they do the operation again.
+TEST_CASE("survivors_agree_wherever_one_rank_leaves", "[elastic]") {
+  for (const Implementation& implementation : elastic_implementations())
+    for (const int size : {2, 3})
+      for (const int leaver : {0, size - 1})
+        for (int moves = 0;; moves += static_cast<int>(implementation.cost)) {
+          INFO(describe({implementation, size, leaver, 2000}, moves) << " (it leaves)");
+          Random random(2000 + static_cast<std::uint64_t>(moves));
+          RecoveryWorld world(implementation, size, mixed_tasks(), random.next());
+          if (!run_until(world, leaver, moves)) break;
+          world.leave(leaver, random.chance(1, 2));
+          world.move_any(static_cast<int>(random.below(10)));
+          world.recover(static_cast<int>(random.below(10)));
+          REQUIRE(world.finish());
+          REQUIRE(world.fault() == "");
+        }
+}
+
 TEST_CASE("a_mismatch_known_to_one_survivor_is_known_to_all", "[elastic]") {
   for (const Implementation& implementation : elastic_implementations())
     for (const int victim : {0, 1, 2}) {

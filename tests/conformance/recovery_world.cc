@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "collectives/recovery.h"
 
@@ -147,6 +148,7 @@ bool RecoveryWorld::move(int rank) {
     lane.active = true;
     step = player.group->start(player.operation(channel, task));
   }
+  check_stable(player);
   if (step == Step::pending) return true;
   player.end(channel, task, step == Step::done ? Outcome::Kind::done : Outcome::Kind::mismatch);
   if (lane.broken == lane.next) end_broken(player, channel);
@@ -175,12 +177,27 @@ void RecoveryWorld::stop(int rank, bool lose_in_flight) {
   job_->stop(rank, lose_in_flight);
 }
 
-std::map<MemberId, std::vector<ChannelReport>> RecoveryWorld::reports() const {
-  std::map<MemberId, std::vector<ChannelReport>> reports;
-  for (const Player* player : survivors())
-    for (int channel = 0; channel < kChannelCount; ++channel)
-      reports[id_of(player->founding_rank)].push_back(player->group->report(static_cast<Channel>(channel)));
-  return reports;
+void RecoveryWorld::leave(int rank, bool lose_in_flight) {
+  left_[id_of(rank)] = report_of(*players_[static_cast<std::size_t>(rank)]);
+  stop(rank, lose_in_flight);
+}
+
+std::vector<ChannelReport> RecoveryWorld::report_of(const Player& player) {
+  std::vector<ChannelReport> report;
+  for (int channel = 0; channel < kChannelCount; ++channel)
+    report.push_back(player.group->report(static_cast<Channel>(channel)));
+  return report;
+}
+
+// What a rank says is DONE at all of them is.
+void RecoveryWorld::check_stable(const Player& player) {
+  for (const Channel channel : {Channel::ordered, Channel::negotiated}) {
+    const std::uint64_t stable = player.group->stable(channel);
+    for (const Player* other : survivors())
+      if (stable > other->group->report(channel).done)
+        stable_fault_ = fmt::format("rank {} says that operation {} of channel {} is stable, which rank {} awaits",
+                                    player.founding_rank, stable, static_cast<int>(channel), other->founding_rank);
+  }
 }
 
 void RecoveryWorld::recover(int moves_between, std::optional<SecondStop> second) {
@@ -189,7 +206,9 @@ void RecoveryWorld::recover(int moves_between, std::optional<SecondStop> second)
   std::erase_if(next.members, [&](const Member& member) {
     return !players_[static_cast<std::size_t>(founding_rank_of(member.id))]->alive;
   });
-  const std::vector<ChannelVerdict> verdicts = recovery::decide(views_.back(), next, reports());
+  auto reports = std::exchange(left_, {});
+  for (const Player* player : survivors()) reports[id_of(player->founding_rank)] = report_of(*player);
+  const std::vector<ChannelVerdict> verdicts = recovery::decide(views_.back(), next, reports);
   views_.push_back(next);
 
   std::vector<int> frozen;
@@ -244,6 +263,7 @@ int RecoveryWorld::count(Outcome::Kind kind) const {
 }
 
 std::string RecoveryWorld::fault() const {
+  if (!stable_fault_.empty()) return stable_fault_;
   for (std::size_t channel = 0; channel < tasks_.size(); ++channel)
     for (std::size_t index = 0; index < tasks_[channel].size(); ++index)
       if (std::string fault = fault_of(channel, index); !fault.empty())

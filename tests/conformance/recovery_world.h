@@ -46,6 +46,8 @@ class RecoveryWorld {
   [[nodiscard]] int moves_of(int rank) const;
 
   void stop(int rank, bool lose_in_flight);
+  // As stop(), but the rank reports to the next recovery: it leaves in order, and hands nothing over.
+  void leave(int rank, bool lose_in_flight);
   // A rank that stops in the middle of a recovery, after so many installs.
   struct SecondStop {
     int rank;
@@ -65,7 +67,8 @@ class RecoveryWorld {
  private:
   struct Player;
 
-  [[nodiscard]] std::map<MemberId, std::vector<ChannelReport>> reports() const;
+  [[nodiscard]] static std::vector<ChannelReport> report_of(const Player& player);
+  void check_stable(const Player& player);
   void install(Player& player, const View& next, const std::vector<ChannelVerdict>& verdicts);
   void end_broken(Player& player, std::size_t channel);
   [[nodiscard]] bool is_through(const Player& player) const;
@@ -76,8 +79,10 @@ class RecoveryWorld {
   const std::array<std::vector<Task>, kChannelCount> tasks_;
   Random random_;
   std::unique_ptr<Job> job_;
-  std::vector<View> views_;                       // installed so far
-  std::vector<std::unique_ptr<Player>> players_;  // by founding rank
+  std::vector<View> views_;                              // installed so far
+  std::vector<std::unique_ptr<Player>> players_;         // by founding rank
+  std::map<MemberId, std::vector<ChannelReport>> left_;  // what leavers report to the next recovery
+  std::string stable_fault_;
 };
 
 }  // namespace hora::conformance

@@ -1,7 +1,6 @@
 #include "tcp_job.h"
 
 #include <map>
-#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -56,7 +55,7 @@ class TcpJob final : public Job {
   };
 
   std::unique_ptr<tcp::SocketPairs> open(const Member& member) {
-    auto links = tcp::SocketPairs::create().value();
+    auto links = tcp::SocketPairs::create({}).value();
     End own{member.id, member.host, links.get(), {}};
     for (End& peer : ends_)
       if (peer.links != nullptr) connect(own, peer);
@@ -73,9 +72,8 @@ class TcpJob final : public Job {
       dialed.push_back(std::move(pair.first));
       accepted.push_back(std::move(pair.second));
     }
-    for (const Status& added : {dialing.links->add(listening.member, std::move(dialed)),
-                                listening.links->add(dialing.member, std::move(accepted))})
-      if (!added.ok()) throw std::runtime_error(added.to_string());
+    dialing.links->add(listening.member, tcp::Link::create(std::move(dialed)).value());
+    listening.links->add(dialing.member, tcp::Link::create(std::move(accepted)).value());
   }
 
   const std::uint32_t sockets_per_pair_;

@@ -225,6 +225,14 @@ Status Mesh::send(MemberId to, std::span<const std::byte> message) {
   return status.code() == StatusCode::resource ? status : Status();
 }
 
+void Mesh::disconnect(MemberId peer) {
+  Link* const link = find(peer);
+  if (link == nullptr) return;
+  const MutexLock lock(link->mutex);
+  if (std::exchange(link->broken, true)) return;
+  ::shutdown(link->socket.get(), SHUT_RDWR);
+}
+
 int Mesh::timeout_ms(std::optional<TimePoint> deadline) const {
   const TimePoint until =
       std::min(deadline.value_or(TimePoint::max()), reception_ ? reception_->next_timer() : open_again_);

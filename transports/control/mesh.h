@@ -84,6 +84,9 @@ class Mesh : public Messenger {
   // link.
   Status send(MemberId to, std::span<const std::byte> message) override;
 
+  // Ends the link to `peer`, on both sides, after what has come through it already. Thread safe.
+  void disconnect(MemberId peer);
+
   // The loop; one thread. run_once() delivers what there is and returns; it sleeps until something happens, wake() is
   // called or `deadline` passed. The handler may send, watch and unwatch. From connect_all() or the first dial() on,
   // it also accepts newcomers.

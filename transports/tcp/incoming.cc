@@ -91,6 +91,11 @@ bool Incoming::take(const Tag& tag, std::span<std::byte> data, std::uint64_t& mo
   return true;
 }
 
+void Incoming::close(Input& input, int error) noexcept {
+  input.closed = closed_ = true;
+  error_ = error;
+}
+
 // Reads as far as `request` reaches, or to the end of what is there.
 void Incoming::pump(std::size_t stream, Request& request) {
   Input& input = inputs_[stream];
@@ -117,8 +122,10 @@ bool Incoming::read_header(Stream& stream, Input& input, std::uint64_t& moves) {
     const iovec room{input.stage->data() + input.stage_end, kStageBytes - input.stage_end};
     const Moved moved = stream.read({&room, 1});
     if (moved.bytes == 0) {
-      input.closed = moved.closed;
-      if (!moved.closed) stream.await_input();
+      if (moved.closed)
+        close(input, moved.error);
+      else
+        stream.await_input();
       return false;
     }
     input.stage_end += moved.bytes;
@@ -192,7 +199,7 @@ bool Incoming::read_payload(Stream& stream, Input& input, Request& request) {
     const std::size_t wanted = nowhere ? std::min(left, kDiscardBytes) : left;
     const std::array<iovec, 2> pieces{{{target, wanted}, {input.stage->data(), kStageBytes}}};
     const Moved moved = stream.read(std::span(pieces).first(wanted == left ? 2 : 1));
-    input.closed = moved.closed;
+    if (moved.closed) close(input, moved.error);
     input.done += std::min(moved.bytes, wanted);
     if (moved.bytes > wanted) input.stage_end = moved.bytes - wanted;
     if (moved.bytes > 0) ++request.moves;

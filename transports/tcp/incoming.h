@@ -25,6 +25,9 @@ class Incoming {
   void enter(Epoch epoch);
   // As PairTransport::try_receive(). Adds to `moves` when bytes came.
   Result<bool> receive(const Tag& tag, std::span<std::byte> data, std::uint64_t& moves);
+  // Nothing more comes through a stream, though what is there can still be received. As Moved::error.
+  [[nodiscard]] bool closed() const noexcept { return closed_; }
+  [[nodiscard]] int error() const noexcept { return error_; }
   // A frame made no sense: there is no telling where the next one begins.
   [[nodiscard]] bool malformed() const noexcept { return malformed_; }
 
@@ -79,6 +82,7 @@ class Incoming {
   std::size_t claim(const Tag& tag, std::uint64_t total, bool stored);
   void release(Message& message);
   bool take(const Tag& tag, std::span<std::byte> data, std::uint64_t& moves);
+  void close(Input& input, int error) noexcept;
   void pump(std::size_t stream, Request& request);
   bool read_header(Stream& stream, Input& input, std::uint64_t& moves);
   void decide(Input& input, Request& request);
@@ -94,6 +98,8 @@ class Incoming {
   int stored_count_ = 0;
   std::vector<std::byte> discarded_;
   bool malformed_ = false;
+  bool closed_ = false;
+  int error_ = 0;
 };
 
 }  // namespace hora::tcp

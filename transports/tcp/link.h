@@ -4,8 +4,14 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
+#include <string>
+#include <vector>
 
+#include "base/unique_fd.h"
+#include "hora/status.hpp"
 #include "interfaces/operation.h"
 #include "transports/tcp/incoming.h"
 #include "transports/tcp/outgoing.h"
@@ -27,7 +33,11 @@ namespace hora::tcp {
 //    first message of its epoch: before it stand only frames of older epochs.
 class Link {
  public:
-  Link(Streams ordered, Streams negotiated);
+  // Over connected, authenticated, non-blocking stream sockets, through which nothing has passed but the handshake, and
+  // which send at once (TCP_NODELAY). The first half are those of the ordered channel, the second half those of the
+  // negotiated channel; the i-th here is connected with the i-th of the peer. Where they are Unix sockets the payload
+  // goes through shared memory.
+  static Result<std::unique_ptr<Link>> create(std::vector<UniqueFd> sockets);
   Link(const Link&) = delete;
   Link& operator=(const Link&) = delete;
 
@@ -37,8 +47,12 @@ class Link {
 
   // A malformed frame came: the link is of no use.
   [[nodiscard]] bool malformed() const noexcept;
+  // Why not all will pass any more; nothing while it will.
+  [[nodiscard]] std::optional<std::string> fault() const;
   // Has been part of a view.
   bool entered = false;
+  // Its fault was reported.
+  bool complained_of = false;
 
   template <typename Visitor>
   void for_each_stream(const Visitor& visit) {
@@ -47,6 +61,8 @@ class Link {
   }
 
  private:
+  Link(Streams ordered, Streams negotiated);
+
   struct Conduit {
     Conduit(Streams its_streams, Channel channel)
         : streams(std::move(its_streams)), outgoing(streams), incoming(streams, static_cast<std::uint8_t>(channel)) {}

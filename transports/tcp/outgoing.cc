@@ -95,7 +95,7 @@ bool Outgoing::write(Stream& stream, Frame& frame, std::span<const std::byte> da
     if (header_left > 0) pieces[count++] = {frame.header.data() + (kHeaderBytes - header_left), header_left};
     if (payload_left > 0) pieces[count++] = {const_cast<std::byte*>(payload), payload_left};
     const Moved moved = stream.write(std::span(pieces).first(count));
-    closed_ |= moved.closed;
+    if (moved.closed) closed_ = true, error_ = moved.error;
     frame.sent += moved.bytes;
     if (moved.bytes > 0) ++moves;
     if (moved.bytes < header_left + payload_left) {

@@ -23,8 +23,9 @@ class Outgoing {
   void enter(Epoch epoch) noexcept;
   // As PairTransport::try_send(). Adds to `moves` when bytes left.
   bool send(const Tag& tag, std::span<const std::byte> data, std::uint64_t& moves) noexcept;
-  // A stream refused its bytes for good: nothing is taken any more, since a frame is missing.
+  // A stream refused its bytes for good: nothing is taken any more, since a frame is missing. As Moved::error.
   [[nodiscard]] bool closed() const noexcept { return closed_; }
+  [[nodiscard]] int error() const noexcept { return error_; }
 
  private:
   // Operations, and what members tell each other on entering a view: it shares the first stream, and never waits for a
@@ -58,6 +59,7 @@ class Outgoing {
   std::vector<Frame> frames_;  // by stream
   std::array<Message, kLanes> messages_;
   bool closed_ = false;
+  int error_ = 0;
 };
 
 }  // namespace hora::tcp

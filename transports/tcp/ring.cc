@@ -21,10 +21,10 @@ constexpr int kSeals = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE | F_SEA
 static_assert(sizeof(RingHeader) <= kHeaderSpace && (kRingBytes & (kRingBytes - 1)) == 0);
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free, "a read-only mapping can only be read");
 
-Status resource(const char* what) {
+Status resource(const char* what, int error) {
   return {StatusCode::resource,
           fmt::format("{} for a ring of {} bytes failed: {}; raise the limit on open files (ulimit -n) or free memory",
-                      what, kMemoryBytes, std::strerror(errno))};
+                      what, kMemoryBytes, std::strerror(error))};
 }
 
 }  // namespace
@@ -41,11 +41,14 @@ std::shared_ptr<void> Ring::map_memory(const UniqueFd& fd, int protection) {
 
 Result<Ring> Ring::create(UniqueFd& fd) {
   fd.reset(::memfd_create("hora-ring", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-  if (!fd) return resource("memfd_create");
-  if (::ftruncate(fd.get(), kMemoryBytes) != 0) return resource("ftruncate");
+  if (!fd) return resource("memfd_create", errno);
+  // Allocates the pages, so that no store meets a full memory later.
+  int error = EINTR;
+  while (error == EINTR) error = ::posix_fallocate(fd.get(), 0, kMemoryBytes);
+  if (error != 0) return resource("fallocate", error);
   auto memory = map_memory(fd, PROT_READ | PROT_WRITE);
-  if (memory == nullptr) return resource("mmap");
-  if (::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) return resource("sealing");
+  if (memory == nullptr) return resource("mmap", errno);
+  if (::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) return resource("sealing", errno);
   Ring ring(std::move(memory));
   auto* header = new (ring.memory_.get()) RingHeader;
   header->magic = kRingMagic;
@@ -60,7 +63,7 @@ Result<Ring> Ring::map(const UniqueFd& fd) {
       status.st_size != static_cast<off_t>(kMemoryBytes))
     return Status(StatusCode::internal, "what a peer sent is no sealed ring");
   auto memory = map_memory(fd, PROT_READ);
-  if (memory == nullptr) return resource("mmap");
+  if (memory == nullptr) return resource("mmap", errno);
   Ring ring(std::move(memory));
   if (ring.header().magic != kRingMagic || ring.header().bytes != kRingBytes)
     return Status(StatusCode::internal, "a peer's ring has another shape");

@@ -97,7 +97,7 @@ std::uint64_t RingStream::room() const noexcept {
 
 Moved RingStream::write(std::span<const iovec> pieces) noexcept {
   meet_peer();
-  if (ended_) return {0, true};
+  if (ended_) return {0, true, 0};
   std::uint64_t left = room();
   Moved moved;
   for (const iovec& piece : pieces) {
@@ -127,7 +127,7 @@ Moved RingStream::read(std::span<const iovec> pieces) noexcept {
     moved.bytes += bytes;
     left -= bytes;
   }
-  if (moved.bytes == 0) return {0, ended_};
+  if (moved.bytes == 0) return {0, ended_, 0};
   consumed_ += moved.bytes;
   own_.header().consumed.store(consumed_, std::memory_order_seq_cst);
   wake_peer(kRingRoom);

@@ -1,18 +1,13 @@
 #include "transports/tcp/socket_pairs.h"
 
 #include <fmt/format.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <utility>
-
-#include "transports/tcp/ring_stream.h"
-#include "transports/tcp/socket_stream.h"
 
 namespace hora::tcp {
 namespace {
@@ -23,21 +18,9 @@ Status no_descriptor(const char* what) {
                       std::strerror(errno))};
 }
 
-// A small message must not wait for the acknowledgement of the one before. Not every family knows the option.
-void send_at_once(int socket) {
-  const int on = 1;
-  ::setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-}
-
-bool is_local(int socket) {
-  int family = AF_UNSPEC;
-  socklen_t length = sizeof(family);
-  return ::getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &family, &length) == 0 && family == AF_UNIX;
-}
-
 }  // namespace
 
-Result<std::unique_ptr<SocketPairs>> SocketPairs::create() {
+Result<std::unique_ptr<SocketPairs>> SocketPairs::create(FaultHandler on_fault) {
   UniqueFd epoll(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll) return no_descriptor("epoll");
   UniqueFd event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -46,33 +29,17 @@ Result<std::unique_ptr<SocketPairs>> SocketPairs::create() {
   awaited.events = EPOLLIN;
   awaited.data.fd = event.get();
   if (::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, event.get(), &awaited) != 0) return no_descriptor("epoll");
-  return std::unique_ptr<SocketPairs>(new SocketPairs(std::move(epoll), std::move(event)));
+  return std::unique_ptr<SocketPairs>(new SocketPairs(std::move(epoll), std::move(event), std::move(on_fault)));
 }
 
-SocketPairs::SocketPairs(UniqueFd epoll, UniqueFd event) : sleeper_(std::move(epoll), std::move(event)) {}
+SocketPairs::SocketPairs(UniqueFd epoll, UniqueFd event, FaultHandler on_fault)
+    : sleeper_(std::move(epoll), std::move(event)), on_fault_(std::move(on_fault)) {}
 
 SocketPairs::~SocketPairs() = default;
 
-Status SocketPairs::add(MemberId peer, std::vector<UniqueFd> sockets) {
-  if (sockets.empty() || sockets.size() % kChannelCount != 0)
-    return {StatusCode::invalid_argument, fmt::format("{} sockets cannot be shared by two channels", sockets.size())};
-  std::array<Streams, kChannelCount> streams;
-  const std::size_t each = sockets.size() / kChannelCount;
-  const bool shares_memory = is_local(sockets[0].get());
-  for (std::size_t i = 0; i < sockets.size(); ++i) {
-    Streams& of_channel = streams[i / each];
-    if (!shares_memory) {
-      send_at_once(sockets[i].get());
-      of_channel.push_back(std::make_unique<SocketStream>(std::move(sockets[i])));
-    } else if (of_channel.empty()) {  // one ring is as fast as several
-      auto ring = RingStream::create(std::move(sockets[i]));
-      if (!ring.ok()) return ring.status();
-      of_channel.push_back(std::move(ring).value());
-    }
-  }
+void SocketPairs::add(MemberId peer, std::unique_ptr<Link> link) {
   remove(peer);
-  links_[peer] = std::make_unique<Link>(std::move(streams[0]), std::move(streams[1]));
-  return {};
+  links_[peer] = std::move(link);
 }
 
 void SocketPairs::remove(MemberId peer) {
@@ -110,13 +77,19 @@ void SocketPairs::enter(const View& view) {
 
 bool SocketPairs::try_send(Rank to, const Tag& tag, std::span<const std::byte> data) {
   Link* link = link_to(to);
-  return link != nullptr && link->send(tag, data, moves_);
+  if (link == nullptr) return false;
+  const bool sent = link->send(tag, data, moves_);
+  if (!sent && !link->complained_of) [[unlikely]]
+    complain(to, link->fault());
+  return sent;
 }
 
 Result<bool> SocketPairs::try_receive(Rank from, const Tag& tag, std::span<std::byte> data) {
   Link* link = link_to(from);
   if (link == nullptr) return false;
   auto received = link->receive(tag, data, moves_);
+  if (received.ok() && received.value()) return received;
+  if (!link->complained_of) complain(from, received.ok() ? link->fault() : std::string(received.status().message()));
   if (link->malformed()) {
     std::erase_if(links_, [&](const auto& entry) {
       if (entry.second.get() != link) return false;
@@ -125,6 +98,14 @@ Result<bool> SocketPairs::try_receive(Rank from, const Tag& tag, std::span<std::
     });
   }
   return received;
+}
+
+void SocketPairs::complain(Rank peer, const std::optional<std::string>& fault) {
+  if (!fault) return;
+  Link* const link = link_to(peer);
+  link->complained_of = true;
+  const auto found = std::ranges::find_if(links_, [&](const auto& entry) { return entry.second.get() == link; });
+  if (on_fault_) on_fault_(found->first, *fault);
 }
 
 void SocketPairs::begin_sleep() {

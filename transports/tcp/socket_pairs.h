@@ -6,9 +6,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/unique_fd.h"
@@ -24,21 +27,21 @@ namespace hora::tcp {
 // been asked for is filled in place; what nobody asked for yet stays in the socket and holds its sender up, but for a
 // few small messages. See link.h why that never blocks for ever.
 //
-// A socket that fails makes its link silent: nothing more comes from that peer and nothing is taken for it. Whether the
-// peer has died is for membership to find out.
+// A socket that fails makes its link silent: nothing more comes from that peer and nothing is taken for it. That is
+// reported once; what becomes of the peer is for membership to decide.
 //
 // Used by the holder of the engine's token, add() and remove() too; wake() by any thread.
 class SocketPairs final : public PairTransport {
  public:
+  // Called by whoever sends or receives, with the peer and the cause.
+  using FaultHandler = std::function<void(MemberId, const std::string&)>;
+
   // Fails for want of file descriptors.
-  static Result<std::unique_ptr<SocketPairs>> create();
+  static Result<std::unique_ptr<SocketPairs>> create(FaultHandler on_fault);
   ~SocketPairs() override;
 
-  // The link to `peer`, before a view with that peer is entered: connected, authenticated, non-blocking stream sockets
-  // through which nothing has passed but the handshake. The first half are those of the ordered channel, the second
-  // half those of the negotiated channel; the i-th here is connected with the i-th of the peer. Where they are Unix
-  // sockets the payload goes through shared memory. Replaces a link to the same member.
-  Status add(MemberId peer, std::vector<UniqueFd> sockets);
+  // The link to `peer`, before a view with that peer is entered. Replaces a link to the same member.
+  void add(MemberId peer, std::unique_ptr<Link> link);
   // Closes the link to a peer that will not enter after all. Links to members that left are closed by enter().
   void remove(MemberId peer);
 
@@ -51,11 +54,13 @@ class SocketPairs final : public PairTransport {
   void wake() noexcept override { sleeper_.wake(); }
 
  private:
-  SocketPairs(UniqueFd epoll, UniqueFd event);
+  SocketPairs(UniqueFd epoll, UniqueFd event, FaultHandler on_fault);
   void close(Link& link);
+  void complain(Rank peer, const std::optional<std::string>& fault);
   Link* link_to(Rank rank) { return by_rank_[static_cast<std::size_t>(rank.value)]; }
 
   Sleeper sleeper_;
+  const FaultHandler on_fault_;
   std::map<MemberId, std::unique_ptr<Link>> links_;
   std::vector<Link*> by_rank_;  // null: this member itself, or a link that is closed
 };

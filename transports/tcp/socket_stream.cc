@@ -16,8 +16,9 @@ msghdr message_of(std::span<const iovec> pieces) noexcept {
 }
 
 Moved outcome(ssize_t moved) noexcept {
-  if (moved >= 0) return {static_cast<std::size_t>(moved), false};
-  return {0, errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS};
+  if (moved >= 0) return {static_cast<std::size_t>(moved)};
+  if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR || errno == ENOBUFS) return {};
+  return {0, true, errno};
 }
 
 }  // namespace
@@ -30,7 +31,7 @@ Moved SocketStream::write(std::span<const iovec> pieces) noexcept {
 Moved SocketStream::read(std::span<const iovec> pieces) noexcept {
   msghdr message = message_of(pieces);
   const ssize_t moved = ::recvmsg(socket_.get(), &message, MSG_DONTWAIT);
-  if (moved == 0) return {0, true};
+  if (moved == 0) return {0, true, 0};
   return outcome(moved);
 }
 

@@ -13,6 +13,7 @@ namespace hora::tcp {
 struct Moved {
   std::size_t bytes = 0;
   bool closed = false;  // nothing will ever move again in this direction
+  int error = 0;        // why: an errno, or 0 where the other end closed it
 };
 
 // Who waits for a stream asks for it between begin_sleep() and sleep() of the transport: await_input(), await_room().

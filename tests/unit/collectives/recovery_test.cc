@@ -43,10 +43,13 @@ ChannelReport chunked(std::uint64_t done, std::vector<std::uint64_t> reduced) {
 }
 
 // Ranks 10, 11, ... report these on the ordered channel; the other channel was never used.
-ChannelVerdict ordered(const View& next, const std::vector<ChannelReport>& reports) {
+ChannelVerdict ordered(const View& next, const std::vector<ChannelReport>& reports,
+                       Transport transport = Transport::shm) {
+  View old = kOld;
+  old.config.transport = transport;
   std::map<MemberId, std::vector<ChannelReport>> all;
-  for (std::size_t i = 0; i < reports.size(); ++i) all[kOld.members[i].id] = {reports[i], idle(0)};
-  const auto verdicts = recovery::decide(kOld, next, all);
+  for (std::size_t i = 0; i < reports.size(); ++i) all[old.members[i].id] = {reports[i], idle(0)};
+  const auto verdicts = recovery::decide(old, next, all);
   REQUIRE(verdicts.size() == kChannelCount);
   CHECK(verdicts[1].committed == 0);
   CHECK(verdicts[1].next == Fate::redo);
@@ -61,10 +64,21 @@ TEST_CASE("what_is_done_at_a_survivor_is_committed") {
   CHECK(verdict.next == Fate::redo);
 }
 
-TEST_CASE("what_a_leaver_released_is_committed") {
+TEST_CASE("what_a_leaver_released_is_committed_where_its_memory_outlives_it") {
   const ChannelVerdict verdict = ordered(kWithoutLast, {active(7), active(7), idle(8)});
   CHECK(verdict.committed == 8);
   CHECK(verdict.next == Fate::redo);
+}
+
+TEST_CASE("what_only_a_leaver_holds_is_done_again_without_it") {
+  for (const Transport transport : {Transport::tcp, Transport::mixed, Transport::mpi}) {
+    const ChannelVerdict verdict = ordered(kWithoutLast, {active(7), active(7), idle(8)}, transport);
+    CHECK(verdict.committed == 7);
+    CHECK(verdict.next == Fate::redo);
+    CHECK(ordered(kWithoutLast, {active(7), idle(8), idle(8)}, transport).committed == 8);
+    const ChannelReport broadcast = active(7, signature_of(Collective::broadcast, 2));
+    CHECK(ordered(kWithoutLast, {broadcast, broadcast, idle(8)}, transport).next == Fate::broken);
+  }
 }
 
 TEST_CASE("an_idle_channel_redoes_nothing") {

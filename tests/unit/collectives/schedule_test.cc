@@ -21,10 +21,10 @@ std::vector<Schedule> schedules_of(const Algorithm& algorithm, int size, std::ui
 }
 
 std::vector<Plan> plans_of(const Algorithm& algorithm, int size, std::uint64_t count, Rank root,
-                           std::span<const int> hosts, std::uint64_t segment_count) {
+                           std::span<const int> hosts, std::uint64_t segment_count, bool half = false) {
   std::vector<Plan> plans;
   for (int rank = 0; rank < size; ++rank)
-    plans.push_back(make_plan(algorithm, {Rank{rank}, size, count, root, hosts}, segment_count));
+    plans.push_back(make_plan(algorithm, {Rank{rank}, size, count, root, hosts, half}, segment_count));
   return plans;
 }
 
@@ -77,8 +77,10 @@ TEST_CASE("every_plan_is_sound_over_links_that_hold_nothing") {
             INFO(to_string(algorithm.kind)
                  << " " << algorithm.name << " on " << Catch::Detail::stringify(hosts) << ", root " << root
                  << ", count " << count << " in segments of " << segment_count);
-            const auto plans = plans_of(algorithm, size, count, Rank{root}, hosts, segment_count);
-            CHECK(find_fault(algorithm.kind, plans, count, Rank{root}) == "");
+            for (const bool half : {false, true}) {
+              const auto plans = plans_of(algorithm, size, count, Rank{root}, hosts, segment_count, half);
+              CHECK(find_fault(algorithm.kind, plans, count, Rank{root}) == "");
+            }
           }
     }
 }
@@ -109,12 +111,34 @@ TEST_CASE("the_chosen_algorithm_exists_and_depends_on_size_and_bytes") {
         std::vector<int> pairs;  // two ranks on each host
         for (int rank = 0; rank < size; ++rank) pairs.push_back(rank / 2);
         for (const std::span<const int> hosts : {std::span<const int>(), std::span<const int>(pairs)}) {
-          const Algorithm& algorithm = select(static_cast<Collective>(kind), size, hosts, bytes);
+          const Algorithm& algorithm = select(static_cast<Collective>(kind), size, hosts, DataType::float32, bytes);
           REQUIRE(algorithm.kind == static_cast<Collective>(kind));
           chosen.insert(std::string(to_string(algorithm.kind)) + " " + algorithm.name);
         }
       }
   CHECK(chosen.size() == algorithms().size());
+}
+
+// Once for each level, and whatever is added to another sum was divided before.
+TEST_CASE("half_types_are_rounded_once_on_the_host_and_once_between_hosts") {
+  for (const std::vector<int>& hosts : kTopologies)
+    for (const std::uint64_t count : {1, 1001, 5'000'000}) {
+      const int size = static_cast<int>(hosts.size());
+      const Algorithm& chosen = select(Collective::allreduce, size, hosts, DataType::float16, 2 * count);
+      INFO(chosen.name << " on " << Catch::Detail::stringify(hosts) << ", count " << count);
+      for (int rank = 0; rank < size; ++rank) {
+        const Schedule schedule = chosen.generate({Rank{rank}, size, count, Rank{0}, hosts, true});
+        std::set<std::uint32_t> rounds;
+        for (const Move& move : schedule.moves) {
+          if (move.action != Action::reduce) continue;
+          rounds.insert(move.round);
+          const bool first = move.round == schedule.moves.front().round;
+          CHECK(move.divides == first);
+          CHECK((first || move.last));
+        }
+        CHECK(rounds.size() <= (chosen.generate == two_level_allreduce ? 2 : 1));
+      }
+    }
 }
 
 TEST_CASE("a_ring_sends_to_its_neighbour_only_and_no_more_than_twice_the_data") {
@@ -160,7 +184,7 @@ TEST_CASE("the_validator_finds_faults") {
     CHECK_THAT(fault(), Catch::Contains("another length"));
   }
   SECTION("an average that is not divided") {
-    for (Move& move : schedules[1].moves) move.last = false;
+    for (Move& move : schedules[1].moves) move.divides = false;
     CHECK(fault() != "");
   }
   SECTION("operands in another order on one rank") {

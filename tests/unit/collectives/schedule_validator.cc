@@ -19,7 +19,7 @@ class Expressions {
   Value leaf(int rank, std::uint64_t index) {
     return intern({false, {static_cast<Value>(rank), static_cast<Value>(index)}}, true);
   }
-  Value reduce(std::vector<Value> operands, bool last) { return intern({last, std::move(operands)}, false); }
+  Value reduce(std::vector<Value> operands, bool divides) { return intern({divides, std::move(operands)}, false); }
 
   // The leaves of a value in order, and how often it was divided on the way to each.
   struct Leaf {
@@ -33,12 +33,12 @@ class Expressions {
       out.push_back({static_cast<int>(node.key.operands[0]), node.key.operands[1], divided});
       return;
     }
-    for (const Value operand : node.key.operands) leaves(operand, divided + (node.key.last ? 1 : 0), out);
+    for (const Value operand : node.key.operands) leaves(operand, divided + (node.key.divides ? 1 : 0), out);
   }
 
  private:
   struct Key {
-    bool last;
+    bool divides;
     std::vector<Value> operands;
     friend auto operator<=>(const Key&, const Key&) = default;
   };
@@ -177,7 +177,7 @@ class Validator {
     for (std::uint64_t i = 0; i < move.target.count; ++i) {
       std::vector<Value> elements;
       for (const Value* operand : operands) elements.push_back(operand[i]);
-      target[i] = expressions_.reduce(std::move(elements), move.last);
+      target[i] = expressions_.reduce(std::move(elements), move.divides);
     }
     return true;
   }

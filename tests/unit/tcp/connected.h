@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <array>
@@ -47,6 +48,8 @@ class Listener {
       checked(::fcntl(end->get(), F_SETFL, O_NONBLOCK), "fcntl");
       // Thousands of connections that wait for stragglers after their end would use up the ports.
       const linger none{1, 0};
+      const int on = 1;
+      checked(::setsockopt(end->get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)), "TCP_NODELAY");
       checked(::setsockopt(end->get(), SOL_SOCKET, SO_LINGER, &none, sizeof(none)), "SO_LINGER");
     }
     return {std::move(dialed), std::move(accepted)};

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <stdexcept>
+#include <string>
 #include <vector>
 
 #include "transports/tcp/socket_pairs.h"
@@ -35,6 +35,8 @@ struct TwoMembers {
   static constexpr int kSmallSend = 8 << 10;
   static constexpr int kSmallReceive = 96 << 10;
 
+  TwoMembers(const TwoMembers&) = delete;
+  TwoMembers& operator=(const TwoMembers&) = delete;
   explicit TwoMembers(Wire wire = Wire::tcp, int sockets_per_channel = 2) {
     std::vector<UniqueFd> sockets[2];
     for (int i = 0; i < kChannelCount * sockets_per_channel; ++i) {
@@ -49,8 +51,9 @@ struct TwoMembers {
       sockets[1].push_back(std::move(accepted));
     }
     for (std::size_t rank = 0; rank < 2; ++rank) {
-      ends.push_back(SocketPairs::create().value());
-      if (!ends[rank]->add(member(1 - rank), std::move(sockets[rank])).ok()) throw std::runtime_error("add");
+      ends.push_back(
+          SocketPairs::create([this, rank](MemberId, const std::string& why) { faults[rank].push_back(why); }).value());
+      ends[rank]->add(member(1 - rank), Link::create(std::move(sockets[rank])).value());
     }
     enter(0, 1);
     enter(1, 1);
@@ -79,6 +82,7 @@ struct TwoMembers {
 
   std::vector<UniqueFd> raw;  // second descriptors of the sockets of rank 0
   std::vector<std::unique_ptr<SocketPairs>> ends;
+  std::vector<std::string> faults[2];  // reported to each rank
 
  private:
   Listener listener_;
