@@ -128,7 +128,7 @@ Status FrameReader::fill_frame(int socket) {
 Status FrameReader::read(int socket, std::size_t bytes_max) {
   if (begin_ == end_) {
     begin_ = end_ = 0;
-    if (buffer_.size() > kKeptBytesMax) buffer_ = {};
+    if (buffer_.size() > kKeptBytesMax) buffer_ = wire::Bytes();  // "= {}" would keep the memory
   }
   const std::size_t room = std::min(filled_ ? kReadBytes : kFirstReadBytes, bytes_max);
   if (buffer_.size() - end_ < room && begin_ > 0) {

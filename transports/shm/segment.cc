@@ -51,8 +51,8 @@ bool register_membarrier() noexcept {
   return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
-// Allocates the pages, so that no store meets a full memory later. Piece by piece: a signal ends a piece without
-// effect, and the timer of a profiler must leave one the time it takes.
+// Allocates the pages, so that no store meets a full memory later. Piece by piece: on older kernels any signal ends a
+// piece without effect, and the timer of a profiler must leave one the time it takes.
 int allocate(const UniqueFd& fd, std::size_t bytes) noexcept {
   constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
   for (std::size_t at = 0; at < bytes; at += kPieceBytes) {
