@@ -58,9 +58,8 @@ class Demo(show.Show):
 
     def train(self):
         return self.run([
-            self.arguments.build / "hora", "run", "-np", RANKS, "--min-np", "2", "--max-np", RANKS,
-            "--max-restarts", len(KILLS), self.program,
-            "--data", self.arguments.data, "--steps", self.steps, "--events", self.out,
+            self.arguments.build / "hora", "run", "-np", RANKS, "--min-np", "2", "--max-restarts", len(KILLS),
+            self.program, "--data", self.arguments.data, "--steps", self.steps, "--events", self.out,
         ], self.arguments.timeout)
 
     def on_submitted(self, rank, event):

@@ -5,6 +5,7 @@
 #include <map>
 #include <string_view>
 
+#include "base/command_line.h"
 #include "base/environment.h"
 
 namespace hora::perf {
@@ -12,7 +13,6 @@ namespace hora::perf {
 namespace {
 
 constexpr std::uint64_t kBytesMost = 64ULL << 30;
-constexpr int kRanksMost = 4096;
 
 template <typename Enum>
 std::map<std::string, Enum> names_of(int count) {
@@ -74,13 +74,6 @@ std::string objection_to(const RunOptions& options) {
   return {};
 }
 
-// CLI11 knows no options of one dash and two letters.
-std::vector<std::string> with_long_names(int argc, const char* const* argv) {
-  std::vector<std::string> arguments(argv + 1, argv + argc);
-  std::replace(arguments.begin(), arguments.end(), std::string("-np"), std::string("--np"));
-  return arguments;
-}
-
 std::vector<std::string> without_np(const std::vector<std::string>& arguments) {
   std::vector<std::string> rest;
   for (std::size_t i = 0; i < arguments.size(); ++i) {
@@ -130,7 +123,7 @@ ParsedCommand parse_command(int argc, const char* const* argv) {
   app.add_option("--iterations", options.iterations, "timed calls a size")->check(CLI::Range(1, 10'000'000));
   app.add_option("--json", options.json_path, "also write the results to FILE");
 
-  const std::vector<std::string> arguments = with_long_names(argc, argv);
+  const std::vector<std::string> arguments = with_long_np(argc, argv, {"-h", "--help"}, CommandFollows::no);
   try {
     app.parse(std::vector<std::string>(arguments.rbegin(), arguments.rend()));
     options.placements = placements_of(options.kind, placement);

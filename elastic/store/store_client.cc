@@ -13,6 +13,8 @@ namespace hora::store {
 namespace {
 
 constexpr Duration kRedialTime = std::chrono::milliseconds(20);
+// An address that does not even refuse by then is given up for the next one of the name.
+constexpr Duration kConnectTime = std::chrono::seconds(3);
 constexpr std::size_t kIdleMax = 4;
 
 Status expired() {
@@ -110,8 +112,8 @@ Result<EstablishedSocket> StoreClient::connection(TimePoint deadline) {
 }
 
 Result<EstablishedSocket> StoreClient::connect(TimePoint deadline) {
-  for (;;) {
-    auto socket = dial(config_.address);
+  for (std::size_t attempt = 0;; ++attempt) {
+    auto socket = dial(config_.address, attempt);
     Status status = socket.status();
     if (status.ok()) {
       auto established = shake_hands(std::move(*socket), deadline);
@@ -130,8 +132,13 @@ Result<EstablishedSocket> StoreClient::connect(TimePoint deadline) {
 Result<EstablishedSocket> StoreClient::shake_hands(UniqueFd socket, TimePoint deadline) {
   HandshakingSocket handshake(std::move(socket), Handshake::Role::dialer,
                               HandshakeIdentity{"store", config_.job, MemberId()}, config_.secret);
+  const TimePoint connected_by = clock_.now() + kConnectTime;
   for (;;) {
-    HORA_TRY(await(handshake.fd(), handshake.poll_events(), deadline));
+    const bool connects = handshake.poll_events() == POLLOUT;
+    const Status waited =
+        await(handshake.fd(), handshake.poll_events(), connects ? std::min(deadline, connected_by) : deadline);
+    if (connects && waited.code() == StatusCode::timed_out) return Status(StatusCode::try_again, "it does not answer");
+    HORA_TRY(waited);
     const Status status = handshake.advance();
     if (status.ok()) return handshake.take();
     if (status.code() != StatusCode::try_again) return status;

@@ -1,6 +1,6 @@
 """Trains a small network on handwritten digits with DistributedDataParallel; goes on when ranks are killed.
 
-    hora run -np 2 python examples/python/train_ddp.py
+    hora run -np 2 --min-np 1 python examples/python/train_ddp.py
     mpirun --enable-recovery -np 2 python examples/python/train_ddp.py     (Open MPI 4; 5: --with-ft ulfm)
     torchrun --nproc-per-node 2 examples/python/train_ddp.py               (ends all ranks when one dies)
 

@@ -1,6 +1,6 @@
 """Trains a small network on handwritten digits, data-parallel, in Horovod's style; goes on when ranks are killed.
 
-    hora run -np 2 python examples/python/train_horovod.py
+    hora run -np 2 --min-np 1 python examples/python/train_horovod.py
     hora run -np 4 --min-np 2 --max-restarts 2 python examples/python/train_horovod.py --elastic
 
 Nothing handles a failure: the averages are over the ranks that are left, and each batch is shared out by the rank and

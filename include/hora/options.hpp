@@ -12,6 +12,9 @@
 
 namespace hora {
 
+inline constexpr std::uint32_t kChunkBytesMost = 64 << 20;
+inline constexpr std::uint32_t kOneShotBytesMost = 16 << 20;
+
 struct Options {
   int rank = 0;                   // HORA_RANK: position in the founding view
   int size = 1;                   // HORA_SIZE: members of the founding view

@@ -15,8 +15,10 @@ namespace hora {
 namespace {
 
 constexpr std::size_t kHeaderBytes = 4;
+// Room for one read: little, for most connections say little and a member has thousands, until one fills it.
+constexpr std::size_t kFirstReadBytes = std::size_t{4} << 10;
 constexpr std::size_t kReadBytes = std::size_t{64} << 10;
-constexpr std::size_t kKeptBytesMax = std::size_t{1} << 20;  // of an empty buffer after a large frame
+constexpr std::size_t kKeptBytesMax = 2 * kFirstReadBytes;  // of an empty buffer
 
 std::array<std::byte, kHeaderBytes> header_of(std::size_t bytes) {
   std::array<std::byte, kHeaderBytes> header;
@@ -128,13 +130,14 @@ Status FrameReader::read(int socket, std::size_t bytes_max) {
     begin_ = end_ = 0;
     if (buffer_.size() > kKeptBytesMax) buffer_ = {};
   }
-  if (buffer_.size() - end_ < kReadBytes && begin_ > 0) {
+  const std::size_t room = std::min(filled_ ? kReadBytes : kFirstReadBytes, bytes_max);
+  if (buffer_.size() - end_ < room && begin_ > 0) {
     std::copy(buffer_.begin() + static_cast<std::ptrdiff_t>(begin_),
               buffer_.begin() + static_cast<std::ptrdiff_t>(end_), buffer_.begin());
     end_ -= begin_;
     begin_ = 0;
   }
-  if (buffer_.size() - end_ < kReadBytes) buffer_.resize(std::max(buffer_.size() * 2, end_ + kReadBytes));
+  if (buffer_.size() - end_ < room) buffer_.resize(std::max(buffer_.size() * 2, end_ + room));
   iovec part{buffer_.data() + end_, std::min(buffer_.size() - end_, bytes_max)};
   // Room for a few, so that a stranger who sends several leaks none: the kernel closes what does not fit.
   alignas(cmsghdr) char control[CMSG_SPACE(4 * sizeof(int))];
@@ -162,6 +165,7 @@ Status FrameReader::read(int socket, std::size_t bytes_max) {
   }
   if (got == 0) return gone("the other end closed it");
   end_ += static_cast<std::size_t>(got);
+  filled_ = static_cast<std::size_t>(got) == part.iov_len && part.iov_len < bytes_max;
   return {};
 }
 

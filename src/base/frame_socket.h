@@ -64,6 +64,7 @@ class FrameReader {
   std::size_t frame_bytes_max_;
   wire::Bytes buffer_;
   std::size_t begin_ = 0, end_ = 0;  // unread bytes of buffer_
+  bool filled_ = false;              // the last read had more to give than room
   UniqueFd fd_;
 };
 

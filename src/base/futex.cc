@@ -51,7 +51,9 @@ void FutexWaitList::wait(Duration timeout) noexcept {
   const Duration bounded = std::min<Duration>(timeout, std::chrono::hours(24 * 365));
   const Duration until = std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec) + bounded;
   const timespec deadline = to_timespec(until);
-  if (syscall(kFutexWaitv, waiters_.data(), count_, 0, &deadline, CLOCK_MONOTONIC) >= 0 || errno != ENOSYS) return;
+  if (syscall(kFutexWaitv, waiters_.data(), count_, 0, &deadline, CLOCK_MONOTONIC) >= 0) return;
+  // All else says that there is no such call: ENOSYS from the kernel, EPERM from the filters of older containers.
+  if (errno == EINTR || errno == EAGAIN || errno == ETIMEDOUT) return;
   const timespec nap = to_timespec(std::min(timeout, kFallbackNap));
   const int operation = FUTEX_WAIT | ((waiters_[0].flags & FUTEX_PRIVATE_FLAG) != 0 ? FUTEX_PRIVATE_FLAG : 0);
   syscall(SYS_futex, waiters_[0].address, operation, static_cast<std::uint32_t>(waiters_[0].value), &nap, nullptr, 0);

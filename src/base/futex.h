@@ -31,7 +31,8 @@ class FutexWaitList {
   // False when the list is full; the word is then not waited for.
   bool add(const std::atomic<std::uint32_t>& word, std::uint32_t seen, FutexScope scope) noexcept;
   // Returns when a word is woken or differs from what was seen, or after `timeout`, or now and then for no reason.
-  // Without futex_waitv (before Linux 5.16) it waits for the first word only, kFallbackNap at most.
+  // Without futex_waitv (before Linux 5.16, or where a container's filter refuses it) it waits for the first word only,
+  // kFallbackNap at most.
   void wait(Duration timeout) noexcept;
 
  private:

@@ -7,14 +7,14 @@
 namespace hora {
 namespace {
 
-enum class Kind : std::uint8_t { hello, proof, accept, refuse, welcome, limit };
+enum class FrameKind : std::uint8_t { hello, proof, accept, refuse, welcome, limit };
 
 constexpr std::uint32_t kMagic = 0x61726f68;  // "hora"
 constexpr std::size_t kReasonBytesMax = 512;
 
 wire::Bytes encode_hello(const HandshakeIdentity& self, const Handshake::Nonce& nonce) {
   wire::Writer writer;
-  writer.u8(static_cast<std::uint8_t>(Kind::hello));
+  writer.u8(static_cast<std::uint8_t>(FrameKind::hello));
   writer.u32(kMagic);
   writer.u16(self.version);
   writer.string(self.purpose);
@@ -41,43 +41,44 @@ Handshake::Handshake(Role role, HandshakeIdentity self, std::string secret, cons
 
 wire::Bytes Handshake::refusal(const Status& reason) {
   wire::Writer writer;
-  writer.u8(static_cast<std::uint8_t>(Kind::refuse));
+  writer.u8(static_cast<std::uint8_t>(FrameKind::refuse));
   writer.string(reason.message().substr(0, kReasonBytesMax));
   return writer.take();
 }
 
 wire::Bytes Handshake::welcome() {
-  return {static_cast<std::byte>(Kind::welcome)};
+  return {static_cast<std::byte>(FrameKind::welcome)};
 }
 
 Result<Handshake::Reply> Handshake::on_frame(std::span<const std::byte> frame) {
   wire::Reader reader(frame);
-  const auto kind = static_cast<Kind>(reader.below(static_cast<std::uint8_t>(Kind::limit)));
+  const auto kind = static_cast<FrameKind>(reader.below(static_cast<std::uint8_t>(FrameKind::limit)));
   if (!reader.ok()) return Status(StatusCode::mismatch, "the other end does not speak hora's protocol");
-  if (kind == Kind::refuse) {
+  if (kind == FrameKind::refuse) {
     const std::string reason = reader.string().substr(0, kReasonBytesMax);
     return Status(StatusCode::mismatch, fmt::format("refused by the other end: {}", reason));
   }
   Reply reply;
-  if (kind == Kind::hello && expect_ == Expect::hello) {
+  if (kind == FrameKind::hello && expect_ == Expect::hello) {
     HORA_TRY(on_hello(frame));
     reply.frame = role_ == Role::listener ? my_hello_ : proof_frame();
     expect_ = Expect::proof;
     return reply;
   }
-  if (kind == Kind::proof && expect_ == Expect::proof) {
+  if (kind == FrameKind::proof && expect_ == Expect::proof) {
     HORA_TRY(on_proof(reader));
     reply.may_carry_fd = true;
     if (role_ == Role::listener) {
       reply.frame = proof_frame();
       expect_ = Expect::accept;
     } else {
-      reply.frame.push_back(static_cast<std::byte>(Kind::accept));
+      reply.frame.push_back(static_cast<std::byte>(FrameKind::accept));
       expect_ = Expect::welcome;
     }
     return reply;
   }
-  if ((kind == Kind::accept && expect_ == Expect::accept) || (kind == Kind::welcome && expect_ == Expect::welcome)) {
+  if ((kind == FrameKind::accept && expect_ == Expect::accept) ||
+      (kind == FrameKind::welcome && expect_ == Expect::welcome)) {
     reply.done = true;
     expect_ = Expect::nothing;
     return reply;
@@ -146,7 +147,7 @@ Digest Handshake::proof_of(Role role) const {
 
 wire::Bytes Handshake::proof_frame() const {
   wire::Writer writer;
-  writer.u8(static_cast<std::uint8_t>(Kind::proof));
+  writer.u8(static_cast<std::uint8_t>(FrameKind::proof));
   writer.bytes(proof_of(role_));
   return writer.take();
 }

@@ -2,13 +2,13 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/socket.h>
 
 #include <cerrno>
 #include <cstring>
 #include <utility>
 
 #include "base/entropy.h"
+#include "base/socket_address.h"
 
 namespace hora {
 namespace {
@@ -34,9 +34,7 @@ short HandshakingSocket::poll_events() const noexcept {
 
 Status HandshakingSocket::advance() {
   if (role_ == Handshake::Role::dialer && !started_) {
-    int error = 0;
-    socklen_t bytes = sizeof error;
-    ::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &bytes);
+    const int error = connection_error(socket_);
     nobody_listens_ = error == ECONNREFUSED;
     if (error != 0) return {StatusCode::peer_failed, fmt::format("cannot connect: {}", ::strerror(error))};
     started_ = true;

@@ -31,7 +31,6 @@ class HandshakingSocket {
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }
   // POLLOUT for a dialer that is not known to be connected, then POLLIN.
   [[nodiscard]] short poll_events() const noexcept;
-  [[nodiscard]] Handshake::Role role() const noexcept { return role_; }
   // Who the other end claims to be.
   [[nodiscard]] const HandshakeIdentity& peer() const noexcept { return handshake_.peer(); }
   // For a dialer whose advance() returned peer_failed: nobody listens there, and nobody will.

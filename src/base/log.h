@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -16,7 +17,8 @@ namespace hora {
 
 enum class LogLevel : std::uint8_t { error, warn, info, debug };
 
-// Thread safe: a line is one write to standard error.
+// Thread safe: a line is one write to standard error (several, if it is longer than PIPE_BUF). Never waits: a line that
+// finds no room is lost, and the next one that finds some says how many were.
 class Log {
  public:
   // `who` stands in every line, e.g. "rank=2".
@@ -33,6 +35,7 @@ class Log {
 
   LogLevel most_;
   std::string who_;
+  mutable std::atomic<std::uint64_t> lost_{0};
 };
 
 }  // namespace hora

@@ -98,6 +98,11 @@ int cpus_in_list(const std::string& text) {
   return count;
 }
 
+// Of the same CPU in every run.
+std::vector<Cache> caches_of_this_machine() {
+  return caches_of_cpu("/sys/devices/system/cpu/cpu0");
+}
+
 }  // namespace
 
 int cpus_within_quota(const fs::path& root, std::string_view membership, int otherwise) {
@@ -141,13 +146,20 @@ std::vector<Cache> caches_of_cpu(const fs::path& cpu) {
   return caches;
 }
 
+std::uint64_t last_level_cache_bytes() {
+  std::uint64_t largest = 0;
+  for (const Cache& cache : caches_of_this_machine()) largest = std::max(largest, cache.bytes);
+  // A sandbox may hide the folders; the C library then asks the processor.
+  for (const int name : {_SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE})
+    if (largest == 0) largest = static_cast<std::uint64_t>(std::max(0L, ::sysconf(name)));
+  return largest;
+}
+
 Machine inspect_machine() {
   Machine machine;
   machine.usable_cpus = usable_cpus_with({});
-  machine.caches = caches_of_cpu("/sys/devices/system/cpu/cpu0");  // the same one in every run
-  for (const Cache& cache : machine.caches) {
-    machine.last_level_cache_bytes = std::max(machine.last_level_cache_bytes, cache.bytes);
-  }
+  machine.caches = caches_of_this_machine();
+  machine.last_level_cache_bytes = last_level_cache_bytes();
   machine.page_bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
   return machine;
 }

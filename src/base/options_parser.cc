@@ -112,8 +112,8 @@ Status for_each_range(AnyOptions& options, const Visitor& visit) {
   HORA_TRY(visit("HORA_OPERATION_TIMEOUT_MS", options.operation_timeout_ms, 1, 30 * kDayMs, kPlain));
   HORA_TRY(visit("HORA_MIN_SIZE", options.min_size, 1, kRanksMost, kPlain));
   HORA_TRY(visit("HORA_FUSION_BYTES", options.fusion_bytes, 0, 1ULL << 30, kSizes));
-  HORA_TRY(visit("HORA_CHUNK_BYTES", options.chunk_bytes, 0, 64ULL << 20, kSizes));
-  HORA_TRY(visit("HORA_ONE_SHOT_BYTES", options.one_shot_bytes, 0, 64ULL << 20, kSizes));
+  HORA_TRY(visit("HORA_CHUNK_BYTES", options.chunk_bytes, 0, kChunkBytesMost, kSizes));
+  HORA_TRY(visit("HORA_ONE_SHOT_BYTES", options.one_shot_bytes, 0, kOneShotBytesMost, kSizes));
   HORA_TRY(visit("HORA_SOCKETS_PER_PAIR", options.sockets_per_pair, 1, 16, kPlain));
   return visit("HORA_JOIN_LOG_BYTES", options.join_log_bytes, 1 << 20, 1ULL << 50, kSizes);
 }

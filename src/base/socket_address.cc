@@ -13,6 +13,8 @@
 #include <cstring>
 #include <vector>
 
+#include "base/network_interface.h"
+
 namespace hora {
 namespace {
 
@@ -38,16 +40,36 @@ Result<std::vector<Endpoint>> resolve_unix(std::string_view address, std::string
   return std::vector{endpoint};
 }
 
+// Without the brackets of an IPv6 address.
+std::string host_of(std::string_view text) {
+  if (text.size() > 2 && text.front() == '[' && text.back() == ']') text = text.substr(1, text.size() - 2);
+  return std::string(text);
+}
+
+// A name that other hosts may know as well: neither a numeric address nor this host's name for itself alone.
+bool is_name(const std::string& host) {
+  if (host == "localhost" || host.starts_with("localhost.")) return false;
+  addrinfo hints{};
+  hints.ai_flags = AI_NUMERICHOST;
+  addrinfo* found = nullptr;
+  if (::getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return true;
+  ::freeaddrinfo(found);
+  return false;
+}
+
+// Where to listen, a name stands for every address: what it means here (127.0.1.1 in many a /etc/hosts, or one of
+// several networks) need not be what it means to other hosts.
 Result<std::vector<Endpoint>> resolve_tcp(std::string_view address, std::string_view rest, bool passive) {
   const auto colon = rest.rfind(':');
   if (colon == std::string_view::npos || colon == 0 || colon + 1 == rest.size()) return bad_address(address);
-  std::string host(rest.substr(0, colon));
-  if (host.size() > 2 && host.front() == '[' && host.back() == ']') host = host.substr(1, host.size() - 2);
+  const std::string host = host_of(rest.substr(0, colon));
+  const bool everywhere = passive && is_name(host);
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
   addrinfo* found = nullptr;
-  if (const int error = ::getaddrinfo(host.c_str(), std::string(rest.substr(colon + 1)).c_str(), &hints, &found))
+  if (const int error = ::getaddrinfo(everywhere ? nullptr : host.c_str(), std::string(rest.substr(colon + 1)).c_str(),
+                                      &hints, &found))
     return Status(StatusCode::invalid_argument, fmt::format("{}: {}", address, ::gai_strerror(error)));
   std::vector<Endpoint> endpoints;
   for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
@@ -57,12 +79,17 @@ Result<std::vector<Endpoint>> resolve_tcp(std::string_view address, std::string_
     endpoints.push_back(endpoint);
   }
   ::freeaddrinfo(found);
+  // That of IPv6 serves IPv4 as well.
+  if (everywhere)
+    std::stable_partition(endpoints.begin(), endpoints.end(),
+                          [](const Endpoint& endpoint) { return endpoint.storage.ss_family == AF_INET6; });
   return endpoints;
 }
 
 bool bind_and_listen(const UniqueFd& fd, const Endpoint& endpoint) {
-  const int on = 1;
+  const int on = 1, off = 0;
   if (endpoint.storage.ss_family != AF_UNIX) ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (endpoint.storage.ss_family == AF_INET6) ::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
   return ::bind(fd.get(), endpoint.get(), endpoint.bytes) == 0 && ::listen(fd.get(), SOMAXCONN) == 0;
 }
 
@@ -135,9 +162,11 @@ Result<std::string> address_of(const UniqueFd& listener, std::string_view asked)
   return fmt::format("{}:{}", asked.substr(0, asked.rfind(':')), port);
 }
 
-Result<UniqueFd> dial(std::string_view address) {
+Result<UniqueFd> dial(std::string_view address, std::size_t attempt) {
   auto endpoints = resolve(address, false);
   if (!endpoints.ok()) return endpoints.status();
+  const auto first = static_cast<std::ptrdiff_t>(attempt % endpoints->size());
+  std::rotate(endpoints->begin(), endpoints->begin() + first, endpoints->end());
   int error = ECONNREFUSED;
   for (const Endpoint& endpoint : *endpoints) {
     UniqueFd fd = make_socket(endpoint);
@@ -149,6 +178,22 @@ Result<UniqueFd> dial(std::string_view address) {
   if (error == EAGAIN) return Status(StatusCode::try_again, fmt::format("{}: its backlog is full", what));
   if (error == ECONNREFUSED) return Status(StatusCode::peer_failed, fmt::format("{}: nobody listens there", what));
   return system_error(what, error);
+}
+
+int connection_error(const UniqueFd& socket) {
+  int error = 0;
+  socklen_t bytes = sizeof error;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &bytes) != 0) return errno;
+  if (error != 0) return error;
+  // Where nobody listens at a port that the kernel also gives to those who connect, it may give it to this very socket,
+  // which then meets itself.
+  sockaddr_storage own{}, peer{};
+  socklen_t own_bytes = sizeof own, peer_bytes = sizeof peer;
+  if (::getsockname(socket.get(), reinterpret_cast<sockaddr*>(&own), &own_bytes) != 0 ||
+      ::getpeername(socket.get(), reinterpret_cast<sockaddr*>(&peer), &peer_bytes) != 0)
+    return errno;
+  const bool itself = own.ss_family != AF_UNIX && own_bytes == peer_bytes && std::memcmp(&own, &peer, own_bytes) == 0;
+  return itself ? ECONNREFUSED : 0;
 }
 
 Result<UniqueFd> accept_from(const UniqueFd& listener) {
@@ -177,25 +222,46 @@ void set_acknowledgement_timeout(const UniqueFd& socket, Duration timeout) {
   ::setsockopt(socket.get(), IPPROTO_TCP, TCP_KEEPINTVL, &idle_s, sizeof idle_s);
 }
 
+namespace {
+
+// Empty, with errno: there is no route.
+std::string host_towards(const Endpoint& endpoint) {
+  const UniqueFd fd(::socket(endpoint.storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage own{};
+  socklen_t bytes = sizeof own;
+  char host[NI_MAXHOST] = "";
+  if (fd && ::connect(fd.get(), endpoint.get(), endpoint.bytes) == 0 &&
+      ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&own), &bytes) == 0)
+    ::getnameinfo(reinterpret_cast<sockaddr*>(&own), bytes, host, sizeof host, nullptr, 0, NI_NUMERICHOST);
+  return host;
+}
+
+// The first of the addresses from which the endpoints would be reached, one of loopback only if there is no other.
+std::string outward_host_towards(const std::vector<Endpoint>& endpoints) {
+  std::string loopback;
+  for (const Endpoint& endpoint : endpoints) {
+    std::string host = host_towards(endpoint);
+    if (!host.empty() && !is_loopback(host)) return host;
+    if (loopback.empty()) loopback = std::move(host);
+  }
+  return loopback;
+}
+
+}  // namespace
+
 Result<std::string> local_host_towards(std::string_view address) {
   if (!address.starts_with("tcp:")) return bad_address(address);
   auto endpoints = resolve_tcp(address, address.substr(4), false);
   if (!endpoints.ok()) return endpoints.status();
-  int error = ENETUNREACH;
-  for (const Endpoint& endpoint : *endpoints) {
-    const UniqueFd fd(::socket(endpoint.storage.ss_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    sockaddr_storage own{};
-    socklen_t bytes = sizeof own;
-    if (!fd || ::connect(fd.get(), endpoint.get(), endpoint.bytes) != 0 ||
-        ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&own), &bytes) != 0) {
-      error = errno;
-      continue;
-    }
-    char host[NI_MAXHOST];
-    if (::getnameinfo(reinterpret_cast<sockaddr*>(&own), bytes, host, sizeof host, nullptr, 0, NI_NUMERICHOST) == 0)
-      return std::string(host);
-  }
-  return system_error(fmt::format("no route to {}", address), error);
+  std::string host = outward_host_towards(*endpoints);
+  if (host.empty()) return system_error(fmt::format("no route to {}", address), errno);
+  if (!is_loopback(host) || !is_name(host_of(address.substr(4, address.rfind(':') - 4)))) return host;
+  // This host's own name, which means loopback to nobody else.
+  auto addresses = interface_addresses();
+  if (!addresses.ok()) return addresses.status();
+  const auto outward =
+      std::find_if(addresses->begin(), addresses->end(), [](const auto& one) { return !one.loopback; });
+  return outward == addresses->end() ? host : outward->host;
 }
 
 namespace {

@@ -1,10 +1,13 @@
 #include <fmt/format.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <string>
 
 #include "base/options_parser.h"
 #include "cli/examinations.h"
 #include "engine/outlook.h"
+#include "hora/types.hpp"
 
 namespace hora::cli {
 
@@ -14,6 +17,20 @@ std::string describe_store(const Options& options) {
   if (!options.store.empty()) return options.store;
   if (options.size == 1) return "none: a rank alone needs none";
   return fmt::format("hosted by rank 0; the ranks meet at {}", options.meeting);
+}
+
+// How large a job this process can be a rank of, as far as the limit on open files goes.
+void examine_files(const Options& options, int files_per_peer, Findings& findings) {
+  constexpr rlim_t kOwnFiles = 64;  // standard streams, libraries, the store, what waits and wakes
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  const rlim_t peers = (files.rlim_cur - std::min(files.rlim_cur, kOwnFiles)) / static_cast<rlim_t>(files_per_peer);
+  const int most = static_cast<int>(std::min<rlim_t>(peers + 1, kRanksMost));
+  findings.add("most ranks",
+               fmt::format("{}, by the limit on open files ({} for each other rank)", most, files_per_peer));
+  if (options.size > most)
+    findings.miss(Need::optional, fmt::format("open files for a job of {} ranks", options.size),
+                  "ulimit -n, or start it by hora run, which takes as many as it may");
 }
 
 }  // namespace
@@ -37,6 +54,7 @@ void examine_job(Findings& findings) {
   const engine::Outlook outlook = engine::describe_outlook(options);
   findings.add("transport", outlook.transport);
   findings.add("schedule", outlook.schedule);
+  examine_files(options, outlook.files_per_peer, findings);
   for (const std::string& warning : parsed.value().warnings)
     findings.miss(Need::optional, warning, "unset it, or spell it right");
 }

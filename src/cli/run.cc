@@ -9,8 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "base/command_line.h"
 #include "base/environment.h"
 #include "cli/commands.h"
+#include "hora/types.hpp"
 #include "launch/host_list.h"
 #include "launch/launcher.h"
 #include "launch/passed_variables.h"
@@ -21,7 +23,6 @@ namespace {
 constexpr int kWrongUsage = 2;
 // Never asks for a password, and does not wait for a host that is not there for as long as the network would.
 constexpr const char* kShell = "ssh -o BatchMode=yes -o ConnectTimeout=10";
-constexpr int kRanksMax = 1024;
 constexpr int kRestartsMax = 1'000'000;
 
 // What the command line says, before it is checked.
@@ -45,23 +46,15 @@ int usage_error(const std::string& message) {
   return kWrongUsage;
 }
 
-// CLI11 knows options of one letter or with two dashes; -np is what every launcher of ranks has. What follows the
-// command is its own.
-std::vector<std::string> with_long_np(int argc, char** argv) {
-  std::vector<std::string> arguments(argv + 1, argv + argc);
-  for (std::size_t i = 0; i < arguments.size() && arguments[i].starts_with('-') && arguments[i] != "--"; ++i) {
-    if (arguments[i] == "-np") arguments[i] = "--np";
-    const bool flag = arguments[i] == "--no-tags" || arguments[i].find('=') != std::string::npos;
-    if (!flag) ++i;  // over its value
-  }
-  return arguments;
-}
-
 void describe(CLI::App& app, RunArguments& arguments) {
   app.prefix_command();
-  app.add_option("-n,--np", arguments.ranks, "ranks to start (also -np)")->required()->check(CLI::Range(1, kRanksMax));
-  app.add_option("--min-np", arguments.min_ranks, "succeed if at least so many ranks end with 0 (default: all)");
-  app.add_option("--max-np", arguments.max_ranks, "most processes at any time, replacements included (default: np)");
+  app.add_option("-n,--np", arguments.ranks, "ranks to start (also -np)")->required()->check(CLI::Range(1, kRanksMost));
+  app.add_option("--min-np", arguments.min_ranks,
+                 "the job goes on with no fewer ranks, and succeeds if at least so many end with 0 (default: all, but\n"
+                 "1 with --max-restarts: a job that has stopped replaces nobody)");
+  app.add_option("--max-np", arguments.max_ranks,
+                 "most processes at any time: np or more. There are never more than np, whatever stands here: a\n"
+                 "replacement takes the place of a dead rank (default: np)");
   app.add_option("--max-restarts", arguments.max_restarts, "how many dead ranks are replaced, in all (default: 0)")
       ->check(CLI::Range(0, kRestartsMax));
   app.add_option("--hosts", arguments.hosts,
@@ -85,13 +78,19 @@ void describe(CLI::App& app, RunArguments& arguments) {
       ->check(CLI::Range(0.1, 3600.0));
   app.footer(
       "CMD and what follows it is the program of every rank. Its standard input is /dev/null.\n"
+      "Where several ranks share a host and nobody has set OMP_NUM_THREADS, it is 1.\n"
       "A rank that fails while others run is replaced, as long as restarts are left: by a process with HORA_JOIN=1\n"
       "and without HORA_RANK and HORA_SIZE, whose output is tagged with the next number. Replacements that fail soon\n"
       "after their start come later and later: after 100 ms, then twice that, up to 5 s.\n"
       "Exit status: 0 if at least min-np ranks (each with its replacements) ended with 0, else that of the first that\n"
-      "failed and was not replaced (128 + signal; 255 for one that was lost with its host); 2 for usage, 126 or 127 "
-      "if\n"
-      "CMD, or the remote shell of a host, cannot be run, 130 for Ctrl-C.");
+      "failed and was not replaced, those that were killed (128 + signal) or lost with their host (255) before those\n"
+      "that exited; 2 for usage, 126 or 127 if CMD, or the remote shell of a host, cannot be run, 1 if the launcher\n"
+      "itself cannot run, 130 for Ctrl-C.");
+}
+
+// A job that must not go on with fewer ranks ends at the first death, before anybody can be replaced.
+int least_ranks(const RunArguments& arguments) {
+  return arguments.min_ranks.value_or(arguments.max_restarts > 0 ? 1 : arguments.ranks);
 }
 
 // 0, or the exit status.
@@ -99,10 +98,10 @@ int check(RunArguments& arguments) {
   if (arguments.command.empty()) return usage_error("no command to run; see hora run --help");
   if (arguments.command[0].starts_with('-'))
     return usage_error(arguments.command[0] + ": no such option; see hora run --help");
-  const int least = arguments.min_ranks.value_or(arguments.ranks), most = arguments.max_ranks.value_or(arguments.ranks);
+  const int least = least_ranks(arguments), most = arguments.max_ranks.value_or(arguments.ranks);
   if (least < 1 || least > arguments.ranks) return usage_error("--min-np must be between 1 and the number of ranks");
-  if (most < arguments.ranks || most > kRanksMax)
-    return usage_error(fmt::format("--max-np must be between the number of ranks and {}", kRanksMax));
+  if (most < arguments.ranks || most > kRanksMost)
+    return usage_error(fmt::format("--max-np must be between the number of ranks and {}", kRanksMost));
   return 0;
 }
 
@@ -140,7 +139,7 @@ int run_command(int argc, char** argv) {
       "hora run");
   describe(app, arguments);
   try {
-    std::vector<std::string> given = with_long_np(argc, argv);
+    std::vector<std::string> given = with_long_np(argc, argv, {"-h", "--help", "--no-tags"}, CommandFollows::yes);
     std::reverse(given.begin(), given.end());
     app.parse(given);
   } catch (const CLI::CallForHelp&) {
@@ -155,8 +154,7 @@ int run_command(int argc, char** argv) {
   launch::JobConfig config;
   if (const int status = read_hosts(arguments, config); status != 0) return status;
   config.command = std::move(arguments.command);
-  config.limits = {arguments.ranks, arguments.min_ranks.value_or(arguments.ranks),
-                   arguments.max_ranks.value_or(arguments.ranks), arguments.max_restarts};
+  config.limits = {arguments.ranks, least_ranks(arguments), arguments.max_restarts};
   config.tags = !arguments.untagged;
   config.host_silence = std::chrono::round<Duration>(std::chrono::duration<double>(arguments.host_silence_s));
   config.grace = std::chrono::round<Duration>(std::chrono::duration<double>(arguments.grace_s));

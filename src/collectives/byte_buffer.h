@@ -1,4 +1,5 @@
-// Memory that is kept: growing is the only thing that costs, and nothing is ever cleared.
+// Memory that is kept: growing is the only thing that costs, and nothing is ever cleared. It is not given back either,
+// for the next operation of the size that it grew to would pay again.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +10,11 @@ namespace hora::collectives {
 
 class ByteBuffer {
  public:
-  // Contents are undefined where it grew, kept else.
+  // What it held is lost where it must grow: the old memory goes first, so that both are never there at once.
   void resize(std::size_t bytes) {
     if (bytes > capacity_) {
+      capacity_ = 0;
+      memory_.reset();
       memory_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
       capacity_ = bytes;
     }

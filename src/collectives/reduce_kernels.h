@@ -3,8 +3,8 @@
 //
 // float16 and bfloat16 are accumulated in float32 and rounded once (to nearest, ties to even). Integers wrap. A
 // floating result that is not a number is always the positive quiet NaN without payload; minimum and maximum are NaN
-// when any source is, and of two zeros the later source's. Chosen at run time from what the processor can do; every
-// variant gives the same bits.
+// when any source is, and of two zeros the later source's. The calling thread's rounding and flushing of subnormals
+// play no part. Chosen at run time from what the processor can do; every variant gives the same bits.
 #pragma once
 
 #include <cstddef>

@@ -20,6 +20,60 @@
 namespace hora::collectives {
 namespace {
 
+// What the processor's floating-point control word says of the thread that drives: an application may flush subnormals
+// to zero, round otherwise or trap in one thread of one rank, and every rank must come to the same bits. While this
+// lives the thread has the defaults of IEEE 754. Reads the word once, writes it only where it differs.
+#if defined(__x86_64__) || defined(__aarch64__)
+class DefaultFloatMode {
+ public:
+  DefaultFloatMode() noexcept : found_(read()) {
+    if (differs()) write(kDefault);
+  }
+  DefaultFloatMode(const DefaultFloatMode&) = delete;
+  DefaultFloatMode& operator=(const DefaultFloatMode&) = delete;
+  ~DefaultFloatMode() {
+    if (differs()) write(found_);
+  }
+
+ private:
+  // The clobber keeps the loads and stores of the kernel, and so what is computed between them, inside.
+#if defined(__x86_64__)
+  using Word = std::uint32_t;
+  static constexpr Word kDefault = 0x1f80;  // MXCSR: every exception masked
+  static constexpr Word kFlags = 0x3f;      // exceptions that were seen
+  static HORA_INLINE Word read() noexcept {
+    Word word;
+    __asm__ volatile("stmxcsr %0" : "=m"(word));
+    return word;
+  }
+  static HORA_INLINE void write(Word word) noexcept {
+    __asm__ volatile("ldmxcsr %0" : : "m"(word) : "memory");
+  }
+#else
+  using Word = std::uint64_t;
+  static constexpr Word kDefault = 0;  // FPCR; the flags are in another register
+  static constexpr Word kFlags = 0;
+  static HORA_INLINE Word read() noexcept {
+    Word word;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(word));
+    return word;
+  }
+  static HORA_INLINE void write(Word word) noexcept {
+    __asm__ volatile("msr fpcr, %0" : : "r"(word) : "memory");
+  }
+#endif
+  [[nodiscard]] bool differs() const noexcept {
+    return (found_ & ~kFlags) != kDefault;
+  }
+
+  Word found_;
+};
+#else
+struct DefaultFloatMode {
+  DefaultFloatMode() noexcept {}
+};
+#endif
+
 template <typename T, int Width>
 struct LanesOf {
   typedef T Type __attribute__((vector_size(Width * sizeof(T))));
@@ -241,6 +295,7 @@ HORA_INLINE void reduce_any(std::byte* target, std::byte* copy, const std::byte*
 template <typename Element, ReduceOp Op>
 void kernel(std::byte* target, std::byte* copy, const std::byte* const* sources, int source_count, std::size_t count,
             int divisor) {
+  const DefaultFloatMode mode;
   if (copy == nullptr) return reduce_any<Element, Op, false>(target, copy, sources, source_count, count, divisor);
   reduce_any<Element, Op, true>(target, copy, sources, source_count, count, divisor);
 }

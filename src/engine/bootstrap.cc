@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "base/entropy.h"
+#include "base/machine.h"
 #include "base/network_interface.h"
 #include "base/sha256.h"
 #include "base/socket_address.h"
@@ -276,7 +277,7 @@ Result<Founding> agree(const Options& options, Store* store, const Clock& clock,
   founder.config.silence_ms = options.silence_ms;
   founder.config.fusion_bytes = options.fusion_bytes;
   founder.config.chunk_bytes =
-      shm::choose_layout(shm::last_level_cache_bytes(), options.chunk_bytes, options.one_shot_bytes).chunk_bytes;
+      shm::choose_layout(last_level_cache_bytes(), options.chunk_bytes, options.one_shot_bytes).chunk_bytes;
   founder.config.one_shot_bytes = options.one_shot_bytes;
   founder.config.sockets_per_pair = options.sockets_per_pair;
   founder.transport = options.transport;

@@ -7,7 +7,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/machine.h"
 #include "collectives/algorithms.h"
+#include "transports/control/peer_link.h"
 #include "transports/shm/segment.h"
 
 namespace hora::engine {
@@ -32,10 +34,10 @@ std::pair<Transport, std::string> choose(const Options& options) {
 
 std::string shm_schedule(const Options& options) {
   const shm::SegmentLayout layout =
-      shm::choose_layout(shm::last_level_cache_bytes(), options.chunk_bytes, options.one_shot_bytes);
+      shm::choose_layout(last_level_cache_bytes(), options.chunk_bytes, options.one_shot_bytes);
   return fmt::format("allreduce in one shot to {}, beyond in two, by chunks of {} (last-level cache of {})",
                      in_binary_units(shm::choose_one_shot_bytes(options.size, options.one_shot_bytes, layout)),
-                     in_binary_units(layout.chunk_bytes), in_binary_units(shm::last_level_cache_bytes()));
+                     in_binary_units(layout.chunk_bytes), in_binary_units(last_level_cache_bytes()));
 }
 
 // Where the choice changes, over the powers of two.
@@ -60,8 +62,12 @@ std::string link_schedule(const Options& options, Transport transport) {
 Outlook describe_outlook(const Options& options) {
   const auto [transport, why] = choose(options);
   const bool shared = transport == Transport::shm || options.size == 1;
+  // The link and, on the same host, its process and its shared memory.
+  constexpr int kLinkFiles = 3;
+  const AgreedConfig config{.transport = transport, .sockets_per_pair = options.sockets_per_pair};
   return {fmt::format("{}: {}", to_string(transport), why),
-          shared ? shm_schedule(options) : link_schedule(options, transport)};
+          shared ? shm_schedule(options) : link_schedule(options, transport),
+          kLinkFiles + static_cast<int>(control::data_sockets_of(config))};
 }
 
 }  // namespace hora::engine

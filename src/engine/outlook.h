@@ -8,8 +8,9 @@
 namespace hora::engine {
 
 struct Outlook {
-  std::string transport;  // "shm: all 4 ranks are on this host"
-  std::string schedule;   // "allreduce one-shot to 8 KiB, two-shot beyond, in chunks of 256 KiB"
+  std::string transport;   // "shm: all 4 ranks are on this host"
+  std::string schedule;    // "allreduce one-shot to 8 KiB, two-shot beyond, in chunks of 256 KiB"
+  int files_per_peer = 0;  // that a rank has open at most for each other one
 };
 
 // By the rules that the founders follow, with what one rank knows before it has met the others.

@@ -180,8 +180,8 @@ void Session::count_local_ranks(const View& view) {
 }
 
 Status Session::create_segment(const AgreedConfig& config) {
-  auto own = segments_.create(
-      id_, shm::choose_layout(shm::last_level_cache_bytes(), config.chunk_bytes, config.one_shot_bytes));
+  auto own =
+      segments_.create(id_, shm::choose_layout(last_level_cache_bytes(), config.chunk_bytes, config.one_shot_bytes));
   if (!own.ok()) return own.status();
   own_segment_ = std::move(own).value();
   const auto on_fault = [this](MemberId peer, const std::string& why) {

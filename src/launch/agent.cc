@@ -53,12 +53,15 @@ class Agent final : public HostEvents {
   }
 
  private:
+  [[nodiscard]] TimePoint next_deadline() const { return std::min(next_beat_, heard_ + silence_); }
   [[nodiscard]] int timeout_ms() const {
-    const Duration left = std::min(next_beat_, heard_ + silence_) - clock_.now();
+    const Duration left = next_deadline() - clock_.now();
     return static_cast<int>(std::max<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0));
   }
-  // What has arrived was read before: an agent that was paused itself does not take its launcher for silent.
+  // An agent that was paused itself does not take its launcher for silent: what has arrived was read before, and where
+  // both were paused, nothing has.
   void on_time(TimePoint now) {
+    if (was_paused(now, next_deadline(), silence_)) heard_ = now;
     if (now >= heard_ + silence_) {
       connected_ = false;
     } else if (now >= next_beat_) {
@@ -132,10 +135,11 @@ class Agent final : public HostEvents {
 }  // namespace
 
 int run_agent() {
-  struct sigaction ignore {};
-  ignore.sa_handler = SIG_IGN;
-  ::sigaction(SIGPIPE, &ignore, nullptr);
-  ::sigaction(SIGHUP, &ignore, nullptr);  // the end of the connection tells the same, in order
+  prepare_to_spawn();
+  sigset_t blocked;
+  ::sigemptyset(&blocked);
+  ::sigaddset(&blocked, SIGHUP);  // the end of the connection tells the same, in order
+  ::sigprocmask(SIG_BLOCK, &blocked, nullptr);
   for (const int stream : {STDIN_FILENO, STDOUT_FILENO})
     ::fcntl(stream, F_SETFL, ::fcntl(stream, F_GETFL) | O_NONBLOCK);
   auto watchdog = Watchdog::start();

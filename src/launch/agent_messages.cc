@@ -45,6 +45,7 @@ void write(wire::Writer& writer, const Ended& message) {
   writer.u32(static_cast<std::uint32_t>(message.process));
   writer.u32(static_cast<std::uint32_t>(message.exit.code));
   writer.u32(static_cast<std::uint32_t>(message.exit.signal));
+  writer.boolean(message.exit.lost);
   writer.boolean(message.out_of_memory);
 }
 
@@ -94,6 +95,7 @@ void read(wire::Reader& reader, Ended& message) {
   message.process = number(reader);
   message.exit.code = number(reader);
   message.exit.signal = number(reader);
+  message.exit.lost = reader.boolean();
   message.out_of_memory = reader.boolean();
 }
 void read(wire::Reader&, Alive&) {}

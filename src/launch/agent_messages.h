@@ -26,7 +26,7 @@
 namespace hora::launch {
 
 // Changes with every change of these messages: both ends must be of one version.
-inline constexpr std::uint32_t kAgentProtocol = 2;
+inline constexpr std::uint32_t kAgentProtocol = 3;
 // Bytes of output that an agent sends ahead of being told that they were taken: who reads slowly holds the processes
 // back, not the news of their ends.
 inline constexpr std::uint64_t kAgentWindowBytes = std::uint64_t{256} << 10;
@@ -77,6 +77,12 @@ using FromAgent = std::variant<Ready, Refused, NotStarted, OutputBytes, Ended, A
 // it.
 inline Duration beat(Duration silence) {
   return std::min<Duration>(std::chrono::seconds(1), silence / 4);
+}
+
+// Whether whoever should have looked at `due` and does so only `now` must have been stopped itself: what it did not
+// hear meanwhile says nothing of the other side.
+inline bool was_paused(TimePoint now, TimePoint due, Duration silence) {
+  return now - due > silence / 2;
 }
 
 wire::Bytes encode(const ToAgent& message);

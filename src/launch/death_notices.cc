@@ -1,26 +1,20 @@
 #include "launch/death_notices.h"
 
-#include "elastic/store/obituary.h"
-
 namespace hora::launch {
-namespace {
 
-constexpr Duration kPatience = std::chrono::seconds(1);
-
-}  // namespace
-
-DeathNotices::DeathNotices(const std::string& store_address, const std::string& job, const std::string& secret,
-                           const Clock& clock)
-    : job_(job), client_({.address = store_address, .job = job, .secret = secret, .patience = kPatience}, clock) {}
-
+// A set that was not confirmed may have been done: the same is written there again, and no other death takes its place.
 Status DeathNotices::tell(std::string_view token, std::string_view reason) {
-  auto text = client_.get(store::member_key(job_, token));
+  auto text = store_.get(store::member_key(job_, token));
   if (!text.ok()) return text.status();
   if (!text->has_value()) return {};
   auto dead = store::decode_member(**text);
   if (!dead.ok()) return dead.status();
-  HORA_TRY(client_.set(store::death_key(job_, told_ + 1), store::encode(store::Obituary{*dead, std::string(reason)})));
-  ++told_;
+  untold_.push_back({*dead, std::string(reason)});
+  while (!untold_.empty()) {
+    HORA_TRY(store_.set(store::death_key(job_, told_ + 1), store::encode(untold_.front())));
+    ++told_;
+    untold_.pop_front();
+  }
   return {};
 }
 

@@ -3,27 +3,31 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <string_view>
+#include <utility>
 
-#include "elastic/store/store_client.h"
+#include "elastic/store/obituary.h"
 #include "hora/status.hpp"
-#include "interfaces/clock.h"
+#include "interfaces/store.h"
 
 namespace hora::launch {
 
 // The only writer of a job's death/1, death/2, ... One thread.
 class DeathNotices {
  public:
-  // The store is that of this process, so a call is answered at once. `clock` outlives it.
-  DeathNotices(const std::string& store_address, const std::string& job, const std::string& secret, const Clock& clock);
+  // `store` outlives it.
+  DeathNotices(Store& store, std::string job) : store_(store), job_(std::move(job)) {}
 
-  // Nothing for a process that ended before it had a member id: nobody has met it. An error: the store did not answer.
+  // Nothing for a process that ended before it had a member id: nobody has met it. An error: the store did not answer;
+  // who was not told of is told of before the next.
   Status tell(std::string_view token, std::string_view reason);
 
  private:
+  Store& store_;
   std::string job_;
-  store::StoreClient client_;
+  std::deque<store::Obituary> untold_;
   std::uint64_t told_ = 0;
 };
 

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <charconv>
 
+#include "hora/types.hpp"
+
 namespace hora::launch {
 namespace {
-
-constexpr int kSlotsMax = 1024;
 
 Status invalid(std::string text) {
   return {StatusCode::invalid_argument, std::move(text)};
@@ -28,8 +28,8 @@ Result<HostSlots> parse_host(std::string_view text) {
   if (colon == text.npos) return host;
   const std::string_view slots = text.substr(colon + 1);
   const auto [end, error] = std::from_chars(slots.data(), slots.data() + slots.size(), host.slots);
-  if (error != std::errc() || end != slots.data() + slots.size() || host.slots < 1 || host.slots > kSlotsMax)
-    return invalid(fmt::format("'{}' does not end with a number of processes from 1 to {}", text, kSlotsMax));
+  if (error != std::errc() || end != slots.data() + slots.size() || host.slots < 1 || host.slots > kRanksMost)
+    return invalid(fmt::format("'{}' does not end with a number of processes from 1 to {}", text, kRanksMost));
   return host;
 }
 

@@ -20,6 +20,16 @@ using std::chrono::milliseconds;
 // A replacement that fails sooner than this failed at its start.
 constexpr Duration kQuick = std::chrono::seconds(5);
 
+// The store is that of this process, so it answers at once.
+constexpr Duration kStorePatience = std::chrono::seconds(1);
+
+// Of a job that could not be started.
+int exit_status_of(StatusCode code) {
+  constexpr int kWrongUsage = 2, kNotRun = 126;
+  if (code == StatusCode::invalid_argument) return kWrongUsage;
+  return code == StatusCode::unsupported || code == StatusCode::peer_failed ? kNotRun : 1;
+}
+
 }  // namespace
 
 Job::Job(const JobConfig& config, const Clock& clock, Watchdog watchdog, UniqueFd signals)
@@ -27,15 +37,14 @@ Job::Job(const JobConfig& config, const Clock& clock, Watchdog watchdog, UniqueF
       clock_(clock),
       watchdog_(std::move(watchdog)),
       signals_(std::move(signals)),
-      output_(STDOUT_FILENO, config.tags),
-      errors_(STDERR_FILENO, config.tags),
+      outputs_(config.tags),
       job_("run-" + entropy_hex(6)),
       secret_(entropy_hex(16)),
       outcome_(config.limits),
       hosts_(config, clock_, watchdog_, *this) {}
 
 void Job::say(std::string_view text) {
-  errors_.say(fmt::format("hora run: {}", text));
+  outputs_.say(fmt::format("hora run: {}", text));
 }
 
 // Ranks change with every view; the number that a founder began with, and the tag of a replacement, do not.
@@ -51,27 +60,38 @@ Result<std::string> Job::store_address() const {
   auto own = address_towards(remote->name);
   if (!own.ok())
     return Status(
-        StatusCode::invalid_argument,
+        StatusCode::peer_failed,
         fmt::format("{}; by which address do the hosts reach this one (--store-address)?", own.status().message()));
   return fmt::format("tcp:{}:0", *own);
 }
 
 Status Job::await_hosts() {
   while (!hosts_.all_ready()) {
-    if (const auto loss = hosts_.first_loss()) return {StatusCode::resource, *loss};
+    if (const auto loss = hosts_.first_loss()) return {StatusCode::peer_failed, *loss};
     if (interrupted_by_ != 0) return {StatusCode::shut_down, "interrupted"};
     wait_for_events();
   }
   return {};
 }
 
-Status Job::start() {
+Status Job::start_store() {
   auto address = store_address();
   if (!address.ok()) return address.status();
   auto store = store::StoreServer::start({*address, job_, secret_}, clock_, log_);
+  if (!store.ok() && !config_.store_address.empty())
+    return {StatusCode::invalid_argument,
+            fmt::format("--store-address {}: {}", config_.store_address, store.status().message())};
   if (!store.ok()) return store.status();
   store_ = std::move(*store);
-  deaths_ = std::make_unique<DeathNotices>(store_->address(), job_, secret_, clock_);
+  store_client_ = std::make_unique<store::StoreClient>(
+      store::ClientConfig{.address = store_->address(), .job = job_, .secret = secret_, .patience = kStorePatience},
+      clock_);
+  deaths_ = std::make_unique<DeathNotices>(*store_client_, job_);
+  return {};
+}
+
+Status Job::start() {
+  HORA_TRY(start_store());
   HORA_TRY(await_hosts());
   std::vector<int> places(static_cast<std::size_t>(config_.limits.ranks));
   if (!config_.hosts.empty()) {
@@ -151,7 +171,7 @@ int Job::run() {
     hosts_.signal(SIGKILL);
     say(status.message());
     flush();
-    return interrupted_by_ != 0 ? 128 + interrupted_by_ : 126;
+    return interrupted_by_ != 0 ? 128 + interrupted_by_ : exit_status_of(status.code());
   }
   while (!outcome_.over()) {
     wait_for_events();
@@ -161,8 +181,7 @@ int Job::run() {
     press(now);
   }
   hosts_.drain();
-  output_.finish_all();
-  errors_.finish_all();
+  outputs_.finish_all();
   if (interrupted_by_ == 0 && outcome_.status() != 0)
     say(fmt::format("the job failed: fewer than {} of {} ranks succeeded", config_.limits.min_ranks,
                     config_.limits.ranks));
@@ -183,31 +202,31 @@ int Job::timeout_ms() const {
 }
 
 void Job::wait_for_events() {
-  std::vector<pollfd> polled{{signals_.get(), POLLIN, 0}, output_.polled(), errors_.polled()};
-  hosts_.append_polled(polled, !output_.full() && !errors_.full());
+  const auto [output, error] = outputs_.polled();
+  std::vector<pollfd> polled{{signals_.get(), POLLIN, 0}, output, error};
+  hosts_.append_polled(polled, !outputs_.full());
   int found = 0;
   do {
     found = ::poll(polled.data(), polled.size(), timeout_ms());
   } while (found < 0 && errno == EINTR);
-  if (polled[1].revents != 0) output_.write();
-  if (polled[2].revents != 0) errors_.write();
+  outputs_.write(&polled[1]);
   if (polled[0].revents != 0) on_signal();
   if (found > 0) hosts_.handle(&polled[3]);
   hosts_.on_time(clock_.now());
 }
 
 void Job::on_output(int number, Stream stream, std::string_view bytes) {
-  (stream == Stream::output ? output_ : errors_).feed(number, bytes);
+  outputs_.feed(number, stream, bytes);
 }
 
 void Job::on_end(int number, const Exit& exit, bool out_of_memory) {
   if (const Status told = deaths_->tell(at(number).token, describe(exit)); !told.ok())
     say(fmt::format("the end of {} could not be told: {}", name(number), told.message()));
-  ended(number, exit, out_of_memory ? ": the machine was out of memory" : "");
+  ended(number, exit, asked_for(exit) && !out_of_memory, out_of_memory ? ": the machine was out of memory" : "");
 }
 
 void Job::on_not_started(int number, std::string_view why) {
-  ended(number, {.code = 126}, fmt::format(": {}", why));
+  ended(number, {.code = 126}, false, fmt::format(": {}", why));
 }
 
 // Nobody tells the members: processes that cannot be seen any more may well live. Their silence will be noticed.
@@ -218,20 +237,23 @@ void Job::on_lost_hosts(TimePoint now) {
     // By number: replacements are appended meanwhile.
     for (int number = 0, count = static_cast<int>(members_.size()); number < count; ++number)
       if (at(number).running && at(number).host == host)
-        ended(number, {.lost = true}, fmt::format(" {}", hosts_.name(host)));
+        ended(number, {.lost = true}, pressure_ >= Pressure::asked, fmt::format(" {}", hosts_.name(host)));
   }
 }
 
-void Job::ended(int number, const Exit& exit, std::string_view more) {
+bool Job::asked_for(const Exit& exit) const {
+  return (exit.signal == SIGTERM && pressure_ >= Pressure::asked) ||
+         (exit.signal == SIGKILL && pressure_ == Pressure::killed);
+}
+
+void Job::ended(int number, const Exit& exit, bool asked, std::string_view more) {
   Member& member = at(number);
   member.running = false;
   hosts_.left(member.host);
-  output_.finish(number);
-  errors_.finish(number);
-  outcome_.ended(member.slot, exit);
+  outputs_.finish(number);
+  outcome_.ended(member.slot, exit, asked);
   if (exit.success()) return;
-  const bool ours = pressure_ >= Pressure::asked && (exit.signal == SIGTERM || exit.signal == SIGKILL);
-  if (!ours) say(fmt::format("{} {}{}{}", name(number), describe(exit), more, replace(number)));
+  if (!asked || exit.lost) say(fmt::format("{} {}{}{}", name(number), describe(exit), more, replace(number)));
   if (outcome_.hopeless() && pressure_ == Pressure::none && !outcome_.over()) {
     pressure_ = Pressure::failed;
     press_at_ = clock_.now() + config_.grace;
@@ -297,13 +319,19 @@ void Job::on_signal() {
   signalfd_siginfo info;
   if (::read(signals_.get(), &info, sizeof info) != sizeof info) return;
   outcome_.give_up_all();
-  if (interrupted_by_ != 0) {
+  const int signal = static_cast<int>(info.ssi_signo);
+  if (interrupted_by_ != 0 && signal == SIGINT) {
     press_at_ = TimePoint::max();
     pressure_ = Pressure::killed;
     hosts_.signal(SIGKILL);
     return;
   }
-  interrupted_by_ = static_cast<int>(info.ssi_signo);
+  if (interrupted_by_ != 0) {
+    // A terminal that goes says so twice; that is not impatience. After a Ctrl-C it sets the time that was left open.
+    if (pressure_ != Pressure::killed) press_at_ = std::min(press_at_, clock_.now() + config_.grace);
+    return;
+  }
+  interrupted_by_ = signal;
   // Who pressed Ctrl-C can do so again, and may have time; from a scheduler no second signal comes.
   const bool in_time = interrupted_by_ != SIGINT || pressure_ != Pressure::none;
   if (pressure_ < Pressure::asked) press_at_ = in_time ? clock_.now() + config_.grace : TimePoint::max();
@@ -315,12 +343,12 @@ void Job::on_signal() {
 
 // Writes what is left; a reader that does not read can still be interrupted.
 void Job::flush() {
-  while (!output_.empty() || !errors_.empty()) {
-    pollfd polled[] = {{signals_.get(), POLLIN, 0}, output_.polled(), errors_.polled()};
+  while (!outputs_.empty()) {
+    const auto [output, error] = outputs_.polled();
+    pollfd polled[] = {{signals_.get(), POLLIN, 0}, output, error};
     if (::poll(polled, 3, -1) < 0 && errno != EINTR) return;
     if (polled[0].revents != 0) return;
-    if (polled[1].revents != 0) output_.write();
-    if (polled[2].revents != 0) errors_.write();
+    outputs_.write(&polled[1]);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/unique_fd.h"
+#include "elastic/store/store_client.h"
 #include "elastic/store/store_server.h"
 #include "interfaces/clock.h"
 #include "launch/death_notices.h"
@@ -49,6 +50,7 @@ class Job final : public HostEvents {
   };
 
   Status start();
+  Status start_store();
   Status await_hosts();
   [[nodiscard]] Result<std::string> store_address() const;
   Status start_process(int number, int host);
@@ -62,7 +64,8 @@ class Job final : public HostEvents {
   void on_end(int number, const Exit& exit, bool out_of_memory) override;
   void on_not_started(int number, std::string_view why) override;
   void on_lost_hosts(TimePoint now);
-  void ended(int number, const Exit& exit, std::string_view more);
+  void ended(int number, const Exit& exit, bool asked, std::string_view more);
+  [[nodiscard]] bool asked_for(const Exit& exit) const;
   std::string replace(int number);
   void press(TimePoint now);
   void flush();
@@ -76,11 +79,11 @@ class Job final : public HostEvents {
   const Log log_{LogLevel::error, "hora run"};
   Watchdog watchdog_;
   UniqueFd signals_;
-  Output output_;
-  Output errors_;
+  Outputs outputs_;
   const std::string job_;
   const std::string secret_;
   std::unique_ptr<store::StoreServer> store_;
+  std::unique_ptr<store::StoreClient> store_client_;
   std::unique_ptr<DeathNotices> deaths_;
   TorchMaster master_;
   std::vector<Member> members_;

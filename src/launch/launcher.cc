@@ -24,6 +24,19 @@ int fail(const Status& status) {
   return 1;
 }
 
+// Those that ask a job to end, but for those that its starter has ignored: nohup does, and a shell for what it starts
+// in the background.
+sigset_t block_signals() {
+  sigset_t handled;
+  ::sigemptyset(&handled);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction inherited {};
+    if (::sigaction(signal, nullptr, &inherited) == 0 && inherited.sa_handler != SIG_IGN) ::sigaddset(&handled, signal);
+  }
+  ::sigprocmask(SIG_BLOCK, &handled, nullptr);
+  return handled;
+}
+
 }  // namespace
 
 int run_job(const JobConfig& config) {
@@ -33,13 +46,8 @@ int run_job(const JobConfig& config) {
     fmt::print(stderr, "hora run: {}: {}\n", config.command[0], status == 127 ? "command not found" : "not a program");
     return status;
   }
-  sigset_t handled;
-  ::sigemptyset(&handled);
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&handled, signal);
-  ::sigprocmask(SIG_BLOCK, &handled, nullptr);
-  struct sigaction ignore {};
-  ignore.sa_handler = SIG_IGN;
-  ::sigaction(SIGPIPE, &ignore, nullptr);
+  prepare_to_spawn();
+  const sigset_t handled = block_signals();
   UniqueFd signals(::signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals) return fail(system_error("signalfd", errno));
   auto watchdog = Watchdog::start();

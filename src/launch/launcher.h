@@ -25,7 +25,8 @@ struct JobConfig {
 };
 
 // Runs the job to its end and returns the exit status for the shell: 0, or that of the first rank that failed and was
-// not replaced, 128 + signal if the user ended it, 126 or 127 if the command cannot be run.
+// not replaced, 128 + signal if the user ended it, 126 or 127 if the command cannot be run, 2 for an address of the
+// store that cannot be used, 1 if the launcher itself cannot run.
 // Takes over the signals and children of this process; call it from the main thread while there is no other.
 int run_job(const JobConfig& config);
 

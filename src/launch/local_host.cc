@@ -43,8 +43,10 @@ Status LocalHost::start(int process, const Variables& variables) {
   // Each process is told what it is by its launcher alone.
   spec.removed = {"HORA_RANK", "HORA_SIZE", "HORA_JOIN"};
   for (const std::string_view name : foreign_launcher_variables()) spec.removed.emplace_back(name);
-  // As torchrun does: as many pools of threads as CPUs, in as many ranks as CPUs, only wait for each other.
-  spec.defaults = {{"OMP_NUM_THREADS", "1"}};
+  // As torchrun does: as many pools of threads as CPUs, in as many ranks as CPUs, only wait for each other. A rank that
+  // is alone on its host has nobody to wait for.
+  if (std::ranges::find(variables, std::pair<std::string, std::string>("HORA_LOCAL_SIZE", "1")) == variables.end())
+    spec.defaults = {{"OMP_NUM_THREADS", "1"}};
   spec.output = *output;
   spec.error = *error;
   auto started = spawn(spec, watchdog_);

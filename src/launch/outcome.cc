@@ -22,16 +22,14 @@ Duration replacement_delay(int quick_failures) {
   return std::min<Duration>(delay, std::chrono::seconds(5));
 }
 
-void Outcome::ended(int slot, const Exit& exit) {
-  at(slot).exit = exit;
-  at(slot).state = exit.success() ? State::succeeded : State::failed;
-  if (!exit.success()) at(slot).failure_number = ++failures_;
+void Outcome::ended(int slot, const Exit& exit, bool asked) {
+  at(slot) = {exit.success() ? State::succeeded : State::failed, exit, exit.success() ? 0 : ++failures_,
+              !asked && !exit.own()};
   if (exit.success() || running() == 0) give_up_all();
 }
 
 bool Outcome::replaceable(int slot) const {
-  const int live = running() + count(State::awaited);
-  return at(slot).state == State::failed && restarts_ < limits_.restarts && live < limits_.max_ranks && running() > 0 &&
+  return at(slot).state == State::failed && restarts_ < limits_.restarts && running() > 0 &&
          count(State::succeeded) == 0;
 }
 
@@ -63,9 +61,12 @@ bool Outcome::hopeless() const {
 
 int Outcome::status() const {
   if (count(State::succeeded) >= limits_.min_ranks) return 0;
+  const auto before = [](const Slot& one, const Slot& other) {
+    return one.struck != other.struck ? one.struck : one.failure_number < other.failure_number;
+  };
   const Slot* first = nullptr;
   for (const Slot& slot : slots_)
-    if (slot.state == State::failed && (first == nullptr || slot.failure_number < first->failure_number)) first = &slot;
+    if (slot.state == State::failed && (first == nullptr || before(slot, *first))) first = &slot;
   return first == nullptr ? 0 : first->exit.status();
 }
 

@@ -21,6 +21,8 @@ struct Exit {
   // Nobody saw it end: the connection to its host was lost. Its status is 255, as that of a remote shell.
   bool lost = false;
   [[nodiscard]] bool success() const noexcept { return code == 0 && signal == 0 && !lost; }
+  // It said by itself how it ended: not killed, not lost.
+  [[nodiscard]] bool own() const noexcept { return signal == 0 && !lost; }
   // As a shell tells it: the exit status, or 128 + signal.
   [[nodiscard]] int status() const noexcept { return lost ? 255 : signal != 0 ? 128 + signal : code; }
   friend bool operator==(const Exit&, const Exit&) = default;
@@ -39,16 +41,16 @@ class Outcome {
   struct Limits {
     int ranks = 1;
     int min_ranks = 1;  // the job succeeds if so many slots end with 0
-    int max_ranks = 1;  // processes at any time, replacements that are awaited included
     int restarts = 0;   // replacements in all
   };
 
   explicit Outcome(const Limits& limits) : limits_(limits), slots_(static_cast<std::size_t>(limits.ranks)) {}
 
-  // The process in `slot` has ended. Replacements that are awaited are given up when it was the last that ran, for
-  // nobody holds the job's state any more, or when it succeeded, for the job is ending.
-  void ended(int slot, const Exit& exit);
-  // Whether who failed in `slot` may be replaced: a restart is left, there is room, and there is a job to join.
+  // The process in `slot` has ended; `asked`: because the job asked or killed it. Replacements that are awaited are
+  // given up when it was the last that ran, for nobody holds the job's state any more, or when it succeeded, for the
+  // job is ending.
+  void ended(int slot, const Exit& exit, bool asked = false);
+  // Whether who failed in `slot` may be replaced: a restart is left, and there is a job to join.
   [[nodiscard]] bool replaceable(int slot) const;
   // It will be: a restart is used. Precondition: replaceable.
   void await(int slot);
@@ -66,7 +68,9 @@ class Outcome {
   [[nodiscard]] bool over() const { return running() + count(State::awaited) == 0; }
   // Even if all that run or are awaited succeed, they are too few.
   [[nodiscard]] bool hopeless() const;
-  // 0, or the status of the first process that failed and was not replaced. Precondition: over or hopeless.
+  // 0, or the status of the first process that failed and was not replaced. Who was killed or lost, and not because the
+  // job asked, goes before who exited: survivors that find themselves too few exit at once, while the end of a large
+  // process is seen only when its memory is freed. Precondition: over or hopeless.
   [[nodiscard]] int status() const;
 
  private:
@@ -75,6 +79,7 @@ class Outcome {
     State state = State::running;
     Exit exit;               // of the last process that ended in it
     int failure_number = 0;  // in which order slots failed
+    bool struck = false;     // it was killed or lost, and not because the job asked
   };
 
   [[nodiscard]] const Slot& at(int slot) const { return slots_[static_cast<std::size_t>(slot)]; }

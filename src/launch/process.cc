@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -37,6 +38,12 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
   return result;
 }
 
+void set_action(int signal, sighandler_t action) noexcept {
+  struct sigaction set {};
+  set.sa_handler = action;
+  ::sigaction(signal, &set, nullptr);
+}
+
 // Everything between fork and exec. Only async-signal-safe calls: another thread may have held any lock.
 struct Child {
   char* const* arguments;
@@ -56,9 +63,7 @@ struct Child {
     ::dup2(input, STDIN_FILENO);
     if (output >= 0) ::dup2(output, STDOUT_FILENO);
     if (error >= 0) ::dup2(error, STDERR_FILENO);
-    struct sigaction standard {};
-    standard.sa_handler = SIG_DFL;
-    for (const int ignored : {SIGPIPE, SIGHUP}) ::sigaction(ignored, &standard, nullptr);
+    set_action(SIGPIPE, SIG_DFL);
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -79,6 +84,15 @@ std::string search_path() {
 }
 
 }  // namespace
+
+void prepare_to_spawn() {
+  set_action(SIGPIPE, SIG_IGN);
+  set_action(SIGCHLD, SIG_DFL);  // where it is ignored, no child can be waited for
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur == files.rlim_max) return;
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
+}
 
 Result<Process> spawn(const ProcessSpec& spec, const Watchdog& watchdog) {
   std::vector<std::string> command = spec.command;
@@ -103,7 +117,7 @@ Result<Process> spawn(const ProcessSpec& spec, const Watchdog& watchdog) {
   int why = 0;
   if (::read(report.get(), &why, sizeof why) == sizeof why) {
     reap(process, watchdog);
-    return system_error(fmt::format("cannot run {}", command[0]), why);
+    return Status(StatusCode::unsupported, fmt::format("cannot run {}: {}", command[0], ::strerror(why)));
   }
   process.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, process.pid, 0)));
   if (!process.pidfd) {
@@ -123,8 +137,11 @@ Exit reap(const Process& process, const Watchdog& watchdog) {
   ::kill(-process.pid, SIGKILL);
   watchdog.release(process.pid);
   int status = 0;
-  while (::waitpid(process.pid, &status, 0) < 0 && errno == EINTR) {
-  }
+  pid_t reaped = -1;
+  do {
+    reaped = ::waitpid(process.pid, &status, 0);
+  } while (reaped < 0 && errno == EINTR);
+  if (reaped != process.pid) return {.lost = true};
   if (WIFSIGNALED(status)) return {0, WTERMSIG(status)};
   return {WEXITSTATUS(status), 0};
 }

@@ -1,4 +1,4 @@
-// Starts one rank: a process group of its own that ends with the launcher.
+// Starts one rank: a process group of its own that ends with the launcher, and what its starter needs for that.
 #pragma once
 
 #include <sys/types.h>
@@ -29,11 +29,17 @@ struct Process {
   UniqueFd pidfd;  // readable once it has ended
 };
 
+// Makes this process one that starts others, as launcher and agent are: it hears how its children end whatever it has
+// inherited, is not ended by a pipe that nobody reads, and takes as many open files as it may, its children as well.
+void prepare_to_spawn();
+
 // It reads nothing by default: a process group in the background must not read from the terminal. Call it from the
-// thread that lives as long as the launcher: the process is killed when that thread ends.
+// thread that lives as long as the launcher: the process is killed when that thread ends. StatusCode::unsupported: the
+// command cannot be run.
 Result<Process> spawn(const ProcessSpec& spec, const Watchdog& watchdog);
 
-// Kills what is left of the group, then reaps its leader. Precondition: the leader has ended, or is about to.
+// Kills what is left of the group, then reaps its leader. Precondition: the leader has ended, or is about to. It is
+// lost where nobody can tell how it ended.
 Exit reap(const Process& process, const Watchdog& watchdog);
 
 // 0, or what a shell returns for a command that it cannot run: 127 if there is none of that name, 126 if it is no

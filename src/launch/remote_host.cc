@@ -101,6 +101,7 @@ void RemoteHost::send(const ToAgent& message) {
 }
 
 Status RemoteHost::start(int process, const Variables& variables) {
+  started_.insert(process);
   running_.insert(process);
   send(Start{process, variables});
   if (state_ == State::lost) return {StatusCode::peer_failed, why_};
@@ -136,10 +137,13 @@ TimePoint RemoteHost::next_deadline() const {
   return state_ == State::ready ? std::min(next_beat_, heard_ + silence_) : heard_ + kConnectTime;
 }
 
-// What has arrived was read before: a launcher that was paused itself does not take its hosts for silent.
+// A launcher that was paused itself does not take its hosts for silent: what has arrived was read before, and where all
+// were paused, nothing has.
 void RemoteHost::on_time(TimePoint now) {
   if (state_ == State::lost) return;
-  if (now >= heard_ + (state_ == State::ready ? silence_ : kConnectTime))
+  const Duration silence = state_ == State::ready ? silence_ : kConnectTime;
+  if (was_paused(now, next_deadline(), silence)) heard_ = now;
+  if (now >= heard_ + silence)
     return lose(fmt::format("silent for {} ms", std::chrono::round<std::chrono::milliseconds>(now - heard_).count()),
                 /*may_explain=*/false);
   if (state_ != State::ready || now < next_beat_) return;
@@ -154,7 +158,10 @@ void RemoteHost::read() {
     auto frame = reader_.next();
     if (frame.ok() && !frame.value()) break;
     auto message = frame.ok() ? decode_from_agent(**frame) : Result<FromAgent>(frame.status());
-    if (!message.ok()) return lose("its first words are not those of an agent; does a login script print something?");
+    if (!message.ok())
+      return lose(state_ == State::connecting
+                      ? "its first words are not those of an agent; does a login script print something?"
+                      : "amid the agent's words stood some that are none");
     std::visit([this](const auto& one) { on(one); }, *message);
   }
   if (!status.ok() && status.code() != StatusCode::try_again) lose(std::string(status.message()));
@@ -176,7 +183,7 @@ void RemoteHost::on(const NotStarted& message) {
 
 void RemoteHost::on(const OutputBytes& output) {
   untaken_ += output.bytes.size();
-  if (running_.contains(output.process)) events_.on_output(output.process, output.stream, output.bytes);
+  if (started_.contains(output.process)) events_.on_output(output.process, output.stream, output.bytes);
 }
 
 void RemoteHost::on(const Ended& ended) {

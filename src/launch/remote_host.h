@@ -63,7 +63,8 @@ class RemoteHost final : public Host {
   FrameReader reader_;
   FrameWriter writer_;
   TimePoint heard_, next_beat_;
-  std::set<int> running_;      // what the agent may speak of
+  std::set<int> started_;      // may write, also what they have left running
+  std::set<int> running_;      // may end
   std::uint64_t untaken_ = 0;  // bytes of output that the agent was not told of
 };
 

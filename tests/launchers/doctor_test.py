@@ -5,6 +5,7 @@ usage: doctor_test.py --build BUILD [TEST...]
 """
 
 import json
+import resource
 import unittest
 
 import launchers
@@ -52,6 +53,18 @@ class Doctor(unittest.TestCase):
     def test_tells_what_the_user_asked_for(self):
         facts, _ = self.facts(**MPIRUN, HORA_TRANSPORT="tcp")
         self.assertEqual(facts["transport"], "tcp: HORA_TRANSPORT asks for it")
+
+    def test_tells_for_how_many_ranks_the_open_files_are_enough(self):
+        facts, missing = self.facts(**MPIRUN, HORA_TRANSPORT="tcp", HORA_SOCKETS_PER_PAIR="3")
+        self.assertRegex(facts["most ranks"], r"^\d+, by the limit on open files \(9 for each other rank\)$")
+        few = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (80, few[1]))
+        try:
+            facts, missing = self.facts(**MPIRUN, HORA_TRANSPORT="tcp", HORA_SOCKETS_PER_PAIR="3")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, few)
+        self.assertTrue(facts["most ranks"].startswith("2, "), facts["most ranks"])
+        self.assertIn("open files for a job of 4 ranks", [lack["what"] for lack in missing])
 
     def test_what_is_missing_has_a_reason_and_a_mend(self):
         facts, missing = self.facts(HORA_MPI_PLUGIN="/nowhere/libhora_mpi.so")

@@ -48,8 +48,8 @@ class Examples(unittest.TestCase):
     def test_elastic(self):
         # Every step has two ordered operations, its own and that of step().
         death = {"HORA_FAILPOINT": "rank=2,point=engine.ordered_begun,hit=20,act=kill"}
-        with Job(BUILD, 3, [BUILD / "examples" / "04_elastic", "60", "20"], min_np=2, environment=death,
-                 run_options=("--max-restarts", "1", "--max-np", "3")) as job:
+        with Job(BUILD, 3, [BUILD / "examples" / "04_elastic", "60", "20"], min_np=None, environment=death,
+                 run_options=("--max-restarts", "1")) as job:
             status = job.wait_end(SECONDS)
             text = job.output()
         self.assertEqual(status, 0, text)

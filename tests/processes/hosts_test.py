@@ -15,6 +15,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "examples"))
@@ -28,8 +29,10 @@ WAIT = waiting.AWAIT_END
 SHELL = """#!/bin/sh
 test "$1" != broken || { echo "no route to $1" >&2; exit 255; }
 test "$1" != chatty || echo "Welcome to the machine room"
+test "$1" != careless || trap '' CHLD
 export TEST_HOST=$1
 shift
+test "$TEST_HOST" != polite || { sh -c "$*"; echo "Come back soon"; exit; }
 exec sh -c "$*"
 """
 
@@ -165,6 +168,19 @@ class Hosts(unittest.TestCase):
             lines = [line[4:] for line in out.split("\n") if line.startswith(f"[{rank}]")]
             self.assertEqual(lines, [str(number) for number in range(1, 60001)])
 
+    def test_what_a_rank_leaves_running_is_heard(self):
+        # It is in no group that ends with the rank, and the other rank keeps the job alive until it is heard.
+        script = f"""test $HORA_RANK = 1 || {{ echo $$ > $NOTES.pid
+                setsid sh -c 'echo began >> $NOTES; {waiting.AWAIT_PROCESS}; echo late' &
+                until grep -q began $NOTES; do sleep 0.05; done; exit 0; }}
+            {WAIT}"""
+        for places in ("a:1,b:1", "localhost:2"):
+            with Run("-np", "2", "--hosts", places, *self.HERE, "sh", "-c", script) as job:
+                self.assertEqual(job.process.stdout.readline(), "[0] late\n")
+                job.note("end")
+                status, _, err = job.end()
+            self.assertEqual((status, err), (0, ""))
+
     def test_a_reader_that_does_not_read_does_not_delay_signals(self):
         with Run("-np", "1", "--hosts", "a:1", *self.HERE, "sh", "-c", "echo $$ >> $NOTES; yes") as job:
             pid = int(job.await_lines(1)[0])
@@ -182,6 +198,19 @@ class Hosts(unittest.TestCase):
         status, _, err = run("-np", "1", "--hosts", "chatty:1", *self.HERE, "true")
         self.assertEqual(status, 126)
         self.assertIn("does a login script print something?", err)
+
+    def test_a_shell_that_speaks_last_is_told_from_that(self):
+        with Run("-np", "2", "--hosts", "a:1,polite:1", "--grace", "0.1", *self.HERE, "sh", "-c",
+                 f"echo ready >> $NOTES; {WAIT}") as job:
+            job.await_lines(2)
+            os.kill(agents(job.process.pid)["polite"], signal.SIGKILL)
+            _, _, err = job.end()
+        self.assertIn("host polite is lost: ", err)
+        self.assertIn("amid the agent's words stood some that are none", err)
+
+    def test_a_shell_that_ignores_the_ends_of_children(self):
+        status, _, err = run("-np", "1", "--hosts", "careless:1", *self.HERE, "sh", "-c", "exit 7")
+        self.assertEqual(status, 7, err)
 
     def test_a_command_that_is_not_there(self):
         status, _, err = run("-np", "1", "--hosts", "a:1", *self.HERE, "no-such-command-anywhere")
@@ -253,6 +282,22 @@ class Hosts(unittest.TestCase):
             status, _, err = job.end()
         self.assertEqual(status, 0, err)
         self.assertRegex(err, r"host b is lost: .*: silent for \d+ ms")
+
+    def test_a_pause_of_all_hosts_loses_none(self):
+        with Run("-np", "2", "--hosts", "a:1,b:1", "--host-silence", "2", *self.HERE, "sh", "-c",
+                 f"echo ready >> $NOTES; {WAIT}") as job:
+            job.await_lines(2)
+            paused = [job.process.pid, *agents(job.process.pid).values()]
+            self.assertEqual(len(paused), 3)
+            for pid in paused:
+                os.kill(pid, signal.SIGSTOP)
+            begin = time.monotonic()
+            wait_until(lambda: time.monotonic() > begin + 3.5, "the end of the pause, longer than the silence")
+            for pid in paused:
+                os.kill(pid, signal.SIGCONT)
+            job.note("end")
+            status, _, err = job.end()
+        self.assertEqual((status, err), (0, ""))
 
     def test_ranks_end_when_nothing_is_heard_of_the_launcher(self):
         with Run("-np", "2", "--hosts", "a:1,b:1", "--host-silence", "2", *self.HERE, "sh", "-c",

@@ -18,7 +18,7 @@ class Job:
     """One `hora run`, in a process group of its own, with a pipe in which ranks announce themselves.
 
     `launcher` is the `hora` of another build, when the ranks are what is tested; `launch` takes the place of all of
-    `hora run` and its options.
+    `hora run` and its options. A `min_np` of None leaves that to `hora run`.
     """
 
     def __init__(self, build, np, command, min_np=1, environment=None, run_options=(), prefix=(), launcher=None,
@@ -36,7 +36,8 @@ class Job:
         self.said = {}  # word: founding ranks that have announced it
         self.rest = b""
         hora = str(launcher or build / "hora")
-        arguments = [*prefix, *(launch or (hora, "run", "-np", str(np), "--min-np", str(min_np), *run_options))]
+        least = () if min_np is None else ("--min-np", str(min_np))
+        arguments = [*prefix, *(launch or (hora, "run", "-np", str(np), *least, *run_options))]
         arguments += [str(part).replace("{folder}", str(self.folder)) for part in command]
         with open(self.output_path, "wb") as output:
             self.process = subprocess.Popen(

@@ -6,7 +6,9 @@ usage: run_test.py --build DIR [TEST...]
 
 import argparse
 import os
+import pty
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -27,6 +29,11 @@ def shell(script):
     return ["sh", "-c", script]
 
 
+def ignoring(number):
+    """For a process that is started with a signal ignored, as by nohup."""
+    return lambda: signal.signal(number, signal.SIG_IGN)
+
+
 def wait_until(condition, what):
     waiting.wait_until(condition, what, PATIENCE_S)
 
@@ -34,12 +41,12 @@ def wait_until(condition, what):
 class Running:
     """A `hora run` in the background, whose ranks write lines to a file that can be awaited."""
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, **options):
         self.folder = tempfile.TemporaryDirectory()
         self.notes = os.path.join(self.folder.name, "notes")
         open(self.notes, "w", encoding="utf-8").close()
-        self.process = subprocess.Popen([HORA, "run", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                        text=True, env={**os.environ, "NOTES": self.notes})
+        self.process = subprocess.Popen([HORA, "run", *arguments], text=True, env={**os.environ, "NOTES": self.notes},
+                                        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options})
 
     def __enter__(self):
         return self
@@ -91,12 +98,40 @@ class Status(unittest.TestCase):
         self.assertEqual(result.returncode, 3)
         self.assertIn("fewer than 2 of 3", result.stderr)
 
+    def test_who_was_killed_goes_before_a_survivor_that_gave_up(self):
+        # The end of a process is seen when its memory is freed: survivors may be gone by then.
+        script = f"""if test $HORA_RANK = 0; then echo $$ > $NOTES.pid; echo >> $NOTES; exit 1; fi
+            until test -s $NOTES; do :; done; {waiting.AWAIT_PROCESS}; kill -9 $$"""
+        with Running("-np", "2", *shell(script)) as job:
+            status, _, err = job.end()
+        self.assertEqual(status, 137, err)
+        self.assertEqual(err.splitlines()[:2], ["hora run: rank 0 exited with status 1",
+                                                "hora run: rank 1 was killed by SIGKILL"])
+
+    def test_a_starter_that_ignores_the_ends_of_children(self):
+        result = run("-np", "2", *shell("exit 7"), preexec_fn=ignoring(signal.SIGCHLD))
+        self.assertEqual(result.returncode, 7, result.stderr)
+
     def test_command_not_found(self):
         result = run("-np", "2", "no-such-command-anywhere")
         self.assertEqual(result.returncode, 127)
         self.assertEqual(result.stderr, "hora run: no-such-command-anywhere: command not found\n")
         self.assertEqual(run("-np", "2", "./no/such/file").returncode, 127)
         self.assertEqual(run("-np", "2", "/etc/passwd").returncode, 126)
+
+    def test_an_address_that_the_store_cannot_have(self):
+        for address in ("192.0.2.1", "no-such-host.invalid"):
+            result = run("-np", "1", "--store-address", address, "true")
+            self.assertEqual(result.returncode, 2, result.stderr)
+            self.assertIn(f"--store-address {address}: ", result.stderr)
+
+    def test_too_few_open_files(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+
+        result = run("-np", "30", "true", preexec_fn=limit)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("open files", result.stderr)
 
     def test_usage(self):
         for arguments in ([], ["true"], ["-np", "0", "true"], ["-np", "x", "true"], ["-np", "2"],
@@ -119,6 +154,8 @@ class Status(unittest.TestCase):
         self.assertEqual(result.stdout, "-np 7 --min-np --help\n")
         result = run("-np", "1", "--no-tags", "--", "echo", "-x")
         self.assertEqual(result.stdout, "-x\n")
+        result = run("-xPATH", "-np", "1", "--no-tags", "echo", "-np")
+        self.assertEqual((result.returncode, result.stdout), (0, "-np\n"), result.stderr)
 
     def test_survivors_of_a_failed_job_are_ended(self):
         result = run("-np", "3", "--grace", "0.1", *shell("test $HORA_RANK != 1 || exit 5; exec sleep 1000"))
@@ -162,7 +199,7 @@ class Replacements(unittest.TestCase):
 
     def test_a_job_fails_once_its_restarts_are_used(self):
         script = f'test "$HORA_RANK" = 0 || exit 4; {self.WAIT}'
-        with Running("-np", "2", "--max-restarts", "1", "--grace", "0.1", *shell(script)) as job:
+        with Running("-np", "2", "--min-np", "2", "--max-restarts", "1", "--grace", "0.1", *shell(script)) as job:
             status, _, err = job.end()
         self.assertEqual(status, 4, err)
         self.assertIn("fewer than 2 of 2", err)
@@ -229,6 +266,18 @@ class Environment(unittest.TestCase):
                 except (FileNotFoundError, ProcessLookupError):
                     pass
 
+    def test_open_files_are_as_many_as_may_be(self):
+        def limit():
+            resource.setrlimit(resource.RLIMIT_NOFILE, (100, 200))
+
+        self.assertEqual(run("-np", "1", "--no-tags", *shell("ulimit -n"), preexec_fn=limit).stdout, "200\n")
+
+    def test_openmp_is_left_alone_where_a_rank_is_alone(self):
+        environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+        for ranks, threads in (("1", "unset"), ("2", "1")):
+            result = run("-np", ranks, "--no-tags", *shell("echo ${OMP_NUM_THREADS-unset}"), env=environment)
+            self.assertEqual(set(result.stdout.split()), {threads})
+
     def test_ranks_read_nothing(self):
         result = run("-np", "2", "--no-tags", "cat", input="for somebody else\n")
         self.assertEqual((result.returncode, result.stdout), (0, ""))
@@ -255,6 +304,19 @@ class Output(unittest.TestCase):
         self.assertEqual(sorted(result.stdout.split("\n")), ["", "[0] out", "[1] out"])
         self.assertEqual(sorted(result.stderr.split("\n")), ["", "[0] err", "[1] err"])
 
+    def test_lines_are_whole_where_both_streams_go_to_one_place(self):
+        script = """import os
+for i in range(300):
+    for stream in 1, 2:
+        os.write(stream, b"%d " % i + b"xy"[stream - 1:stream] * (3000 * (1 + i % 3)) + b"\\n")"""
+        with Running("-np", "2", sys.executable, "-c", script, stderr=subprocess.STDOUT) as job:
+            status, out, _ = job.end()
+        self.assertEqual(status, 0)
+        lines = out.splitlines()
+        self.assertEqual(len(lines), 1200)
+        torn = [line[:40] for line in lines if not re.fullmatch(r"\[\d\] \d+ (x+|y+)", line)]
+        self.assertEqual(torn, [])
+
     def test_a_last_line_without_an_end_is_not_lost(self):
         self.assertEqual(run("-np", "1", "printf", "half").stdout, "[0] half\n")
 
@@ -272,6 +334,18 @@ class Output(unittest.TestCase):
             job.note("closed")
             self.assertEqual(job.process.wait(PATIENCE_S), 0)
             self.assertEqual(job.lines(), ["closed", "end"])
+
+    def test_a_terminal_that_nobody_reads_does_not_delay_signals(self):
+        master, terminal = pty.openpty()
+        with Running("-np", "1", *shell("echo $$ >> $NOTES; exec yes"), stdout=terminal) as job:
+            os.close(terminal)
+            pid = int(job.await_lines(1)[0])
+            self.assertEqual(os.read(master, 1), b"[")
+            wait_until(lambda: waiting.state(pid) == "S", "the rank is held back")
+            job.process.send_signal(signal.SIGINT)
+            wait_until(lambda: not waiting.alive(pid), "the rank ends")
+            os.close(master)
+            self.assertEqual(job.end()[0], 130)
 
     def test_a_reader_that_does_not_read_does_not_delay_signals(self):
         with Running("-np", "1", *shell("echo $$ >> $NOTES; yes")) as job:
@@ -309,6 +383,31 @@ class Signals(unittest.TestCase):
             self.assertIsNone(job.process.poll())
             job.process.send_signal(signal.SIGINT)
             self.assertEqual(job.end()[0], 130)
+
+
+    def test_only_ctrl_c_cuts_the_grace_short(self):
+        script = f"""trap 'echo asked >> $NOTES' TERM; echo ready >> $NOTES
+            until grep -q ^end $NOTES; do sleep 0.05; done; echo ended >> $NOTES"""
+        for number, status in ((signal.SIGHUP, 129), (signal.SIGTERM, 143)):
+            with Running("-np", "2", "--grace", "60", *shell(script)) as job:
+                job.await_lines(2)
+                job.process.send_signal(number)
+                job.await_lines(4)
+                job.process.send_signal(number)
+                wait_until(lambda: not waiting.pending(job.process.pid, number), "the second signal is taken")
+                job.note("end")
+                self.assertEqual(job.end()[0], status)
+                self.assertEqual(job.lines().count("ended"), 2, job.lines())
+
+    def test_what_the_starter_ignores_does_not_end_the_job(self):
+        script = f"echo ready >> $NOTES; {waiting.AWAIT_END}; echo said"
+        for number in (signal.SIGHUP, signal.SIGINT):
+            with Running("-np", "2", *shell(script), preexec_fn=ignoring(number)) as job:
+                job.await_lines(2)
+                job.process.send_signal(number)
+                job.note("end")
+                status, out, err = job.end()
+                self.assertEqual((status, sorted(out.split()), err), (0, ["[0]", "[1]", "said", "said"], ""))
 
 
 class Orphans(unittest.TestCase):

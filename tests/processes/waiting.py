@@ -1,6 +1,7 @@
 """How tests of `hora run`, and the shells that are its ranks, wait: for a condition, with a deadline."""
 
 import pathlib
+import re
 import select
 import time
 
@@ -21,8 +22,19 @@ def wait_until(condition, what, patience_s):
         select.select([], [], [], 0.01)
 
 
-def alive(pid):
+def state(pid):
+    """The letter of a process's state; "Z" also where there is none."""
     try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "Z"
+
+
+def alive(pid):
+    return state(pid) != "Z"
+
+
+def pending(pid, number):
+    """Whether a signal that was sent to a process still waits for it."""
+    found = re.search(r"^ShdPnd:\s*(\w+)$", pathlib.Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1], 16) >> (number - 1) & 1 == 1

@@ -26,6 +26,9 @@ constexpr int kReadsPerRound = 16;
 // after which its member is suspected: by then its expulsion is decided, or there is no quorum.
 constexpr int kSilencesUnacknowledged = 2;
 
+// After the system ran out of descriptors.
+constexpr Duration kOpenAgainTime = std::chrono::milliseconds(100);
+
 void limit_silence(const UniqueFd& socket, const AgreedConfig& config) {
   if (is_local(socket)) return;
   set_acknowledgement_timeout(socket, std::chrono::milliseconds(config.silence_ms) * kSilencesUnacknowledged);
@@ -44,8 +47,10 @@ void Mesh::close() noexcept {
   // Also where a forked child holds it: who dials must be refused, not wait.
   for (const UniqueFd& listener : listeners_) ::shutdown(listener.get(), SHUT_RDWR);
   const MutexLock lock(links_mutex_);
-  for (const auto& link : links_)
+  for (const auto& link : links_) {
+    const MutexLock link_lock(link->mutex);
     if (link->socket) ::shutdown(link->socket.get(), SHUT_RDWR);
+  }
 }
 
 Result<std::unique_ptr<Mesh>> Mesh::listen(Identity identity, const TcpAddress& tcp, const Clock& clock,
@@ -116,14 +121,22 @@ void Mesh::ask_for_reception(const Welcome& welcome) {
 }
 
 void Mesh::open_reception_if_asked() {
+  const bool failed_before = open_again_ != TimePoint::max();
+  if (failed_before && clock_.now() < open_again_) return;
   std::optional<Welcome> welcome;
   {
     const MutexLock lock(links_mutex_);
-    std::swap(welcome, asked_);
+    welcome = asked_;
   }
   if (!welcome) return;
-  if (const Status status = open_reception(*welcome, 0); !status.ok())
-    log_(LogLevel::error, "control", "cannot accept newcomers: {}", status.message());
+  if (const Status status = open_reception(*welcome, 0); !status.ok()) {
+    if (!failed_before) log_(LogLevel::error, "control", "cannot accept newcomers yet: {}", status.message());
+    open_again_ = clock_.now() + kOpenAgainTime;
+    return;
+  }
+  open_again_ = TimePoint::max();
+  const MutexLock lock(links_mutex_);
+  asked_.reset();
 }
 
 Result<PeerLink> Mesh::dial(const Member& peer, int own_segment, const AgreedConfig& config, TimePoint deadline) {
@@ -222,7 +235,7 @@ void Mesh::disconnect(MemberId peer) {
 
 int Mesh::timeout_ms(std::optional<TimePoint> deadline) const {
   const TimePoint until =
-      std::min(deadline.value_or(TimePoint::max()), reception_ ? reception_->next_timer() : TimePoint::max());
+      std::min(deadline.value_or(TimePoint::max()), reception_ ? reception_->next_timer() : open_again_);
   if (until == TimePoint::max()) return -1;
   const auto wait = std::chrono::ceil<std::chrono::milliseconds>(until - clock_.now()).count();
   return static_cast<int>(std::clamp<std::int64_t>(wait, 0, 3'600'000));

@@ -102,9 +102,10 @@ class Mesh : public Messenger {
   struct Link {
     MemberId peer;
     std::uint32_t index = 0;  // in links_
-    UniqueFd socket;          // closed by the loop, under the mutex, once the link is broken
-    FrameReader reader;       // the loop's
-    bool down = false;        // the loop's
+    // Closed by the loop, under the mutex, once the link is broken: others use it under the mutex only.
+    UniqueFd socket;
+    FrameReader reader;  // the loop's
+    bool down = false;   // the loop's
     Mutex mutex;
     FrameWriter writer GUARDED_BY(mutex);
     bool broken GUARDED_BY(mutex) = false;         // of no more use: the loop takes it down
@@ -144,15 +145,16 @@ class Mesh : public Messenger {
   std::vector<UniqueFd> listeners_;  // Unix, then TCP
   UniqueFd epoll_;
   UniqueFd wake_;
-  UniqueFd cancel_;                       // readable, for good, after cancel_dials()
-  std::unique_ptr<Reception> reception_;  // the loop's; none before connect_all() or the first dial()
-  AgreedConfig config_;                   // the loop's, with the reception
+  UniqueFd cancel_;                          // readable, for good, after cancel_dials()
+  std::unique_ptr<Reception> reception_;     // the loop's; none before connect_all() or the first dial()
+  AgreedConfig config_;                      // the loop's, with the reception
+  TimePoint open_again_ = TimePoint::max();  // the loop's: opening the reception failed, and is tried again then
   std::set<int> watched_;
 
   Mutex links_mutex_;
   std::vector<std::unique_ptr<Link>> links_ GUARDED_BY(links_mutex_);  // never removed, so that no id comes again
   bool receives_ GUARDED_BY(links_mutex_) = false;                     // newcomers are accepted, or soon will be
-  std::optional<Welcome> asked_ GUARDED_BY(links_mutex_);              // by the first dial(): open the reception
+  std::optional<Welcome> asked_ GUARDED_BY(links_mutex_);  // by the first dial(), until the reception is open
 };
 
 }  // namespace hora::control

@@ -1,38 +1,17 @@
 #include "transports/inproc/inproc_network.h"
 
 #include <fmt/format.h>
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <climits>
 #include <cstring>
-#include <ctime>
+
+#include "base/futex.h"
 
 namespace hora::inproc {
-namespace {
-
-// The longest sleep where the kernel cannot wait on two words at once (before Linux 5.16).
-constexpr Duration kBlindSleep = std::chrono::milliseconds(1);
-
-timespec to_timespec(Duration duration) {
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(duration);
-  return {static_cast<time_t>(seconds.count()), static_cast<long>((duration - seconds).count())};
-}
-
-timespec monotonic_after(Duration duration) {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return to_timespec(std::chrono::seconds(now.tv_sec) + Duration(now.tv_nsec) + duration);
-}
-
-}  // namespace
 
 void InprocNetwork::Bell::ring() {
   rings.fetch_add(1);
-  if (asleep.load()) ::syscall(SYS_futex, &rings, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+  if (asleep.load()) futex_wake_all(rings);
 }
 
 void InprocNetwork::drop(MemberId member, InFlight in_flight) {
@@ -75,10 +54,7 @@ bool InprocNetwork::send(const Link& link, const Tag& tag, std::span<const std::
 Result<bool> InprocNetwork::receive(const Link& link, const Tag& tag, std::span<std::byte> data) {
   const MutexLock lock(mutex_);
   auto& queue = queues_[link];
-  const auto is_past = [&](const Message& message) {
-    return message.tag.epoch < tag.epoch || (message.tag.epoch == tag.epoch && message.tag.sequence < tag.sequence);
-  };
-  if (std::erase_if(queue, is_past) != 0) ring(link.from);
+  if (std::erase_if(queue, [&](const Message& message) { return is_past(message.tag, tag); }) != 0) ring(link.from);
   const auto found = std::ranges::find(queue, tag, &Message::tag);
   if (found == queue.end()) return false;
   if (found->data.size() != data.size())
@@ -116,15 +92,10 @@ void InprocPair::begin_sleep() {
 }
 
 void InprocPair::sleep(const std::atomic<std::uint32_t>& wake_word, std::uint32_t seen, Duration timeout) {
-  futex_waitv words[2] = {
-      {rings_seen_, reinterpret_cast<std::uintptr_t>(&bell_.rings), FUTEX_32 | FUTEX_PRIVATE_FLAG, 0},
-      {seen, reinterpret_cast<std::uintptr_t>(&wake_word), FUTEX_32 | FUTEX_PRIVATE_FLAG, 0},
-  };
-  const timespec deadline = monotonic_after(timeout);
-  if (::syscall(SYS_futex_waitv, words, 2, 0, &deadline, CLOCK_MONOTONIC) >= 0 || errno != ENOSYS) return;
-  if (wake_word.load() != seen) return;
-  const timespec blind = to_timespec(std::min(timeout, kBlindSleep));
-  ::syscall(SYS_futex, &bell_.rings, FUTEX_WAIT_PRIVATE, rings_seen_, &blind, nullptr, 0);
+  FutexWaitList words;
+  words.add(bell_.rings, rings_seen_, FutexScope::process);
+  words.add(wake_word, seen, FutexScope::process);
+  words.wait(timeout);
 }
 
 void InprocPair::end_sleep() {

@@ -100,8 +100,12 @@ void ShmGroup::install(const View& next, std::span<const ChannelVerdict> verdict
   std::vector<const Segment*> members;
   for (const Member& member : next.members) {
     const auto same = [&](const Segment* segment) { return segment->member() == member.id; };
-    const auto old = std::find_if(members_.begin(), members_.end(), same);
-    members.push_back(old != members_.end() ? *old : *std::find_if(newcomers_.begin(), newcomers_.end(), same));
+    auto segment = std::find_if(members_.begin(), members_.end(), same);
+    if (segment == members_.end()) {
+      segment = std::find_if(newcomers_.begin(), newcomers_.end(), same);
+      assert(segment != newcomers_.end() && "a member of the view was never met");
+    }
+    members.push_back(*segment);
   }
   std::erase_if(newcomers_, [&](const Segment* segment) { return next.rank_of(segment->member()).has_value(); });
   members_ = std::move(members);

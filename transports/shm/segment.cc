@@ -13,6 +13,8 @@
 #include <new>
 #include <string>
 
+#include "hora/options.hpp"
+
 namespace hora::shm {
 namespace {
 
@@ -49,6 +51,19 @@ bool register_membarrier() noexcept {
   return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_GLOBAL_EXPEDITED, 0, 0) == 0;
 }
 
+// Allocates the pages, so that no store meets a full memory later. Piece by piece: a signal ends a piece without
+// effect, and the timer of a profiler must leave one the time it takes.
+int allocate(const UniqueFd& fd, std::size_t bytes) noexcept {
+  constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
+  for (std::size_t at = 0; at < bytes; at += kPieceBytes) {
+    const auto piece = static_cast<off_t>(std::min(kPieceBytes, bytes - at));
+    int error = EINTR;
+    while (error == EINTR) error = posix_fallocate(fd.get(), static_cast<off_t>(at), piece);
+    if (error != 0) return error;
+  }
+  return 0;
+}
+
 // Unmaps with its last owner. A forked child has no such mapping; its addresses may be somebody else's by now.
 std::shared_ptr<void> own_mapping(void* memory, std::size_t bytes) {
   madvise(memory, bytes, MADV_DONTFORK);
@@ -77,7 +92,7 @@ SegmentLayout choose_layout(std::size_t cache_bytes, std::uint32_t chunk_bytes, 
   SegmentLayout layout;
   if (chunk_bytes != 0) {
     layout.chunk_bytes =
-        static_cast<std::uint32_t>(round_up(std::clamp<std::size_t>(chunk_bytes, 4096, 64 << 20), kStride));
+        static_cast<std::uint32_t>(round_up(std::clamp<std::size_t>(chunk_bytes, 4096, kChunkBytesMost), kStride));
   } else if (cache_bytes != 0) {
     // In and out slots of two members in half the cache; more members share larger caches or take smaller chunks.
     layout.chunk_bytes =
@@ -85,7 +100,7 @@ SegmentLayout choose_layout(std::size_t cache_bytes, std::uint32_t chunk_bytes, 
   }
   if (one_shot_bytes != 0)
     layout.one_shot_bytes =
-        static_cast<std::uint32_t>(round_up(std::clamp<std::size_t>(one_shot_bytes, 64, 16 << 20), kLine));
+        static_cast<std::uint32_t>(round_up(std::clamp<std::size_t>(one_shot_bytes, 64, kOneShotBytesMost), kLine));
   return layout;
 }
 
@@ -96,24 +111,20 @@ std::size_t choose_one_shot_bytes(int size, std::uint32_t one_shot_bytes, const 
   return std::min<std::size_t>(one_shot_bytes == 0 ? fair : one_shot_bytes, layout.one_shot_bytes);
 }
 
-std::size_t last_level_cache_bytes() noexcept {
-  for (const int name : {_SC_LEVEL3_CACHE_SIZE, _SC_LEVEL2_CACHE_SIZE})
-    if (const long bytes = sysconf(name); bytes > 0) return static_cast<std::size_t>(bytes);
-  return 0;
-}
-
-Segment::Segment(std::shared_ptr<void> mapping, std::size_t bytes, UniqueFd fd) noexcept
-    : mapping_(std::move(mapping)), lines_(static_cast<Lines*>(mapping_.get())), bytes_(bytes), fd_(std::move(fd)) {
-  for (int channel = 0; channel < kChannelCount; ++channel) offsets_[channel] = stage_offsets(layout(), channel);
+Segment::Segment(std::shared_ptr<void> mapping, MemberId member, const SegmentLayout& layout, UniqueFd fd) noexcept
+    : mapping_(std::move(mapping)),
+      lines_(static_cast<Lines*>(mapping_.get())),
+      member_(member),
+      layout_(layout),
+      fd_(std::move(fd)) {
+  for (int channel = 0; channel < kChannelCount; ++channel) offsets_[channel] = stage_offsets(layout_, channel);
 }
 
 Result<std::unique_ptr<Segment>> Segment::create(MemberId owner, const SegmentLayout& layout) {
   const std::size_t bytes = segment_bytes(layout);
   UniqueFd fd(memfd_create("hora", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!fd) return resource("memfd_create", bytes, errno);
-  // Allocates the pages, so that no store meets a full memory later.
-  if (const int error = posix_fallocate(fd.get(), 0, static_cast<off_t>(bytes)); error != 0)
-    return resource("fallocate", bytes, error);
+  if (const int error = allocate(fd, bytes); error != 0) return resource("fallocate", bytes, error);
   void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd.get(), 0);
   if (memory == MAP_FAILED) return resource("mmap", bytes, errno);
   // Fresh memory is zero, which is the first value of every word.
@@ -124,7 +135,7 @@ Result<std::unique_ptr<Segment>> Segment::create(MemberId owner, const SegmentLa
   lines->header.has_membarrier = register_membarrier() ? 1 : 0;
   lines->header.version = kVersion;
   lines->header.magic = kMagic;
-  std::unique_ptr<Segment> segment(new Segment(own_mapping(memory, bytes), bytes, std::move(fd)));
+  std::unique_ptr<Segment> segment(new Segment(own_mapping(memory, bytes), owner, layout, std::move(fd)));
   HORA_TRY(init_liveness(lines->liveness));
   if (fcntl(segment->fd(), F_ADD_SEALS, kSeals) != 0) {
     return Status(StatusCode::unsupported,
@@ -155,11 +166,11 @@ Result<std::unique_ptr<Segment>> Segment::attach(UniqueFd fd, MemberId expected,
     munmap(memory, mapped);
     return refuse(why);
   }
-  return std::unique_ptr<Segment>(new Segment(own_mapping(memory, bytes), bytes, UniqueFd()));
+  return std::unique_ptr<Segment>(new Segment(own_mapping(memory, bytes), expected, layout, UniqueFd()));
 }
 
 std::unique_ptr<Segment> Segment::attach_in_process(const Segment& own) {
-  return std::unique_ptr<Segment>(new Segment(own.mapping_, own.bytes_, UniqueFd()));
+  return std::unique_ptr<Segment>(new Segment(own.mapping_, own.member_, own.layout_, UniqueFd()));
 }
 
 Status Segment::write_record(std::span<const std::byte> record) {

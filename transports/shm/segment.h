@@ -23,9 +23,6 @@ SegmentLayout choose_layout(std::size_t cache_bytes, std::uint32_t chunk_bytes, 
 // The largest payload that `size` members move in one shot, where the options' `one_shot_bytes` is 0: what suits.
 std::size_t choose_one_shot_bytes(int size, std::uint32_t one_shot_bytes, const SegmentLayout& layout) noexcept;
 
-// Bytes of this machine's last-level cache; 0 when the system does not say.
-std::size_t last_level_cache_bytes() noexcept;
-
 // Thread safe where it says so. A forked child does not inherit the mapping (MADV_DONTFORK).
 class Segment {
  public:
@@ -40,9 +37,8 @@ class Segment {
   Segment(const Segment&) = delete;
   Segment& operator=(const Segment&) = delete;
 
-  [[nodiscard]] MemberId member() const noexcept { return MemberId{lines_->header.member}; }
-  [[nodiscard]] const SegmentLayout& layout() const noexcept { return lines_->header.layout; }
-  [[nodiscard]] std::size_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] MemberId member() const noexcept { return member_; }
+  [[nodiscard]] const SegmentLayout& layout() const noexcept { return layout_; }
   // To be passed to peers; -1 for a peer's segment.
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
 
@@ -66,12 +62,14 @@ class Segment {
   }
 
  private:
-  Segment(std::shared_ptr<void> mapping, std::size_t bytes, UniqueFd fd) noexcept;
+  Segment(std::shared_ptr<void> mapping, MemberId member, const SegmentLayout& layout, UniqueFd fd) noexcept;
   [[nodiscard]] std::byte* base() const noexcept { return reinterpret_cast<std::byte*>(lines_); }
 
   std::shared_ptr<void> mapping_;  // shared by the segments of attach_in_process only
   Lines* lines_;
-  std::size_t bytes_;
+  // Not read from the header again: what a dying peer writes there must not lead this member astray (protocol law 2).
+  const MemberId member_;
+  const SegmentLayout layout_;
   StageOffsets offsets_[kChannelCount];
   UniqueFd fd_;
 };

@@ -16,8 +16,9 @@ int wait_for_events(int epoll, std::span<epoll_event> events, Duration timeout) 
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(timeout);
   const timespec precise{static_cast<time_t>(seconds.count()), static_cast<long>((timeout - seconds).count())};
   const int ready = ::epoll_pwait2(epoll, events.data(), count, &precise, nullptr);
-  if (ready >= 0 || errno != ENOSYS) return ready;
-  // Before Linux 5.11; never shorter than asked for, and never so long that the count overflows.
+  if (ready >= 0 || errno == EINTR) return ready;
+  // Before Linux 5.11, or where the filter of an older container refuses it; never shorter than asked for, and never so
+  // long that the count overflows.
   const auto rough = std::chrono::ceil<std::chrono::milliseconds>(std::min<Duration>(timeout, std::chrono::hours(1)));
   return ::epoll_wait(epoll, events.data(), count, static_cast<int>(rough.count()));
 }

@@ -2,7 +2,7 @@
 
     import hora.torch as hvd
 
-    hvd.init()                                             # started by `hora run -np 4 python train.py`
+    hvd.init()                                             # `hora run -np 4 --min-np 1 python train.py`
     optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
     hvd.broadcast_parameters(model.state_dict(), root_rank=0)
 

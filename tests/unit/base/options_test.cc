@@ -95,6 +95,7 @@ TEST_CASE("options_set_by_a_program_have_the_same_ranges") {
   refuses([](Options& o) { o.stall_warning_ms = 0; }, "HORA_STALL_WARNING_MS");
   refuses([](Options& o) { o.sockets_per_pair = 17; }, "HORA_SOCKETS_PER_PAIR");
   refuses([](Options& o) { o.join_log_bytes = 1; }, "HORA_JOIN_LOG_BYTES");
+  refuses([](Options& o) { o.one_shot_bytes = kOneShotBytesMost + 1; }, "HORA_ONE_SHOT_BYTES");
   refuses([](Options& o) { o.rank = 1; }, "rank 1 of 1");
   refuses([](Options& o) { o.size = 5000; }, "1 to 4096");
   refuses([](Options& o) { o.job = "a/b"; }, "HORA_JOB");

@@ -1,9 +1,14 @@
 // The reduce kernels against references written element by element, and against each other, bit for bit.
 #include "collectives/reduce_kernels.h"
 
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
 #include <algorithm>
 #include <bit>
 #include <catch2/catch.hpp>
+#include <cfenv>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -197,6 +202,56 @@ TEST_CASE("every variant gives the bits of the reference") {
           REQUIRE(copy == expected);
         }
       }
+    });
+  }
+}
+
+// Around the least normal number: what flushing takes for zero, as source, sum or quotient.
+template <typename T>
+Bytes small_numbers(Random& random, std::size_t count) {
+  Bytes source(count * sizeof(T));
+  for (std::size_t i = 0; i < count; ++i) {
+    const T value = std::numeric_limits<T>::min() * static_cast<T>(1 + random.below(1000)) / 500;
+    const T odd = value + static_cast<T>(random.below(8)) * std::numeric_limits<T>::denorm_min();
+    const T either = random.below(2) == 0 ? odd : -odd;
+    std::memcpy(source.data() + i * sizeof(T), &either, sizeof(T));
+  }
+  return source;
+}
+
+TEST_CASE("how the calling thread rounds and flushes does not change the bits, and stays as it was") {
+  Random random(20261122);
+  constexpr std::size_t kCount = 131;
+  const int mode = GENERATE(FE_TONEAREST, FE_TOWARDZERO, FE_UPWARD);
+  for (const ReduceVariant variant : available_variants()) {
+    for_each_supported([&](DataType dtype, ReduceOp op) {
+      if (!is_floating(dtype)) return;
+      std::vector<Bytes> sources;
+      for (int i = 0; i < 3; ++i)
+        sources.push_back(dtype == DataType::float64   ? small_numbers<double>(random, kCount)
+                          : dtype == DataType::float32 ? small_numbers<float>(random, kCount)
+                                                       : random_sources(random, dtype, 1, kCount)[0]);
+      const Bytes expected = reference(dtype, op, sources, kCount);
+      Bytes target(expected.size());
+      const auto kernel = find_reduce_kernel(variant, dtype, op);
+      const auto at = pointers(sources);
+      std::fenv_t before;
+      REQUIRE(std::fegetenv(&before) == 0);
+      REQUIRE(std::fesetround(mode) == 0);
+#if defined(__x86_64__)
+      _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+      _MM_SET_DENORMALS_ZERO_MODE(_MM_DENORMALS_ZERO_ON);
+      const unsigned set = _mm_getcsr();
+      kernel(target.data(), nullptr, at.data(), 3, kCount, divisor_of(op, 3));
+      const bool kept = _mm_getcsr() == set;
+#else
+      kernel(target.data(), nullptr, at.data(), 3, kCount, divisor_of(op, 3));
+      const bool kept = std::fegetround() == mode;
+#endif
+      std::fesetenv(&before);
+      INFO(to_string(variant) << " " << to_string(dtype) << " " << to_string(op) << " rounding mode " << mode);
+      REQUIRE(target == expected);
+      REQUIRE(kept);
     });
   }
 }

@@ -1,10 +1,13 @@
 // Members in two network namespaces, as if on two hosts: which address they publish, and that it connects them.
 #include <fcntl.h>
 #include <sched.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <optional>
+#include <set>
 
 #include "base/network_interface.h"
 #include "circle.h"
@@ -176,6 +179,82 @@ TEST_CASE("a member that may only use loopback cannot serve another host") {
   hosts.on(1, [&] { status = engine::own_tcp_host(options).status(); }).join();
   CHECK(status->code() == StatusCode::invalid_argument);
   CHECK_THAT(std::string(status->message()), Contains("HORA_SOCKET_IFNAME") && Contains("hora1"));
+}
+
+// For the calling thread alone: what /etc/hosts says.
+bool set_hosts(const std::string& text) {
+  std::string path = "/tmp/hora-hosts-XXXXXX";
+  const UniqueFd file(::mkstemp(path.data()));
+  const bool written = file && ::fchmod(file.get(), 0644) == 0 &&
+                       ::write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  const bool mounted = written && ::unshare(CLONE_NEWNS) == 0 &&
+                       ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                       ::mount(path.c_str(), "/etc/hosts", nullptr, MS_BIND, nullptr) == 0;
+  ::unlink(path.c_str());
+  return mounted;
+}
+
+TEST_CASE("a store at a host's own name serves other hosts, though the name means loopback at home") {
+  if (::geteuid() != 0) return skip("network namespaces need root");
+  TwoHosts hosts;
+  if (!hosts.made()) return skip("ip netns or a veth pair cannot be made here");
+  const SystemClock clock;
+  const Log log{LogLevel::error, "test"};
+  std::unique_ptr<store::StoreServer> server;
+  std::string published;
+  bool mounted = false;
+  hosts
+      .on(0,
+          [&] {
+            mounted = set_hosts("127.0.1.1 node0\n");
+            auto started = store::StoreServer::start({"tcp:node0:0", "job", "secret"}, clock, log);
+            if (started.ok()) server = std::move(*started);
+            Options options;
+            options.store = "tcp:node0:9";
+            published = engine::own_tcp_host(options).value();
+          })
+      .join();
+  if (!mounted) return skip("nothing can be mounted here");
+  REQUIRE(server != nullptr);
+  CHECK(published == TwoHosts::address(0));
+  std::optional<Status> met;
+  hosts
+      .on(1,
+          [&] {
+            mounted = set_hosts(TwoHosts::address(0) + " node0\n");
+            met = store::StoreClient({server->address(), "job", "secret"}, clock).set("k", "v");
+          })
+      .join();
+  REQUIRE(mounted);
+  CHECK(met->to_string() == "ok");
+}
+
+TEST_CASE("who dials a name again comes to each of its addresses") {
+  if (::geteuid() != 0) return skip("a mount namespace needs root");
+  bool mounted = false;
+  std::set<int> accepted;
+  std::thread([&] {
+    mounted = set_hosts("127.0.0.1 twice\n127.0.0.2 twice\n");
+    if (!mounted) return;
+    const auto first = listen_in_range("127.0.0.1", 0, 0);
+    if (!first.ok()) return;
+    const std::string port = address_of(first.value(), "tcp:twice:0").value();
+    const auto second = listen_at("tcp:127.0.0.2" + port.substr(port.rfind(':')));
+    if (!second.ok()) return;
+    std::vector<UniqueFd> dialed;
+    for (std::size_t attempt = 0; attempt < 2; ++attempt) {
+      auto socket = dial(port, attempt);
+      if (!socket.ok()) return;
+      dialed.push_back(std::move(*socket));
+      pollfd waiting[] = {{first.value().get(), POLLIN, 0}, {second.value().get(), POLLIN, 0}};
+      if (::poll(waiting, 2, 10'000) < 1) return;
+      const int which = waiting[0].revents != 0 ? 0 : 1;
+      accepted.insert(which);
+      (void)accept_from(which == 0 ? first.value() : second.value());
+    }
+  }).join();
+  if (!mounted) return skip("nothing can be mounted here");
+  CHECK(accepted == std::set{0, 1});
 }
 
 }  // namespace

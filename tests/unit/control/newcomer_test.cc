@@ -1,5 +1,6 @@
 // Newcomers that dial a running mesh, and strangers that try.
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <filesystem>
@@ -393,6 +394,24 @@ TEST_CASE("dialing ends when it is cancelled, and at its deadline") {
   circle.meshes[0]->cancel_dials();
   dialer.join();
   CHECK(cancelled.code() == StatusCode::shut_down);
+}
+
+TEST_CASE("a mesh that has no descriptor for its reception opens it later") {
+  Circle circle(1);
+  auto [member, mesh] = circle.come(1);
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlimit none{0, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+  const auto refused = mesh->dial(circle.view.members[0], -1, circle.view.config, circle.clock.now());
+  Recorder recorder;
+  mesh->run_once(circle.clock.now(), recorder);
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  CHECK(refused.status().code() == StatusCode::resource);
+
+  const MeshLoop loop(*mesh);
+  const auto link = circle.meshes[0]->dial(member, -1, circle.view.config, circle.clock.now() + 10s);
+  CHECK(link.status().to_string() == "ok");
 }
 
 }  // namespace

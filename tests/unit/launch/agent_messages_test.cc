@@ -49,6 +49,7 @@ TEST_CASE("messages of an agent are read as they were written") {
   const Ended ended = through_agent(Ended{5, {0, 9}, true});
   CHECK(ended.exit == Exit{0, 9});
   CHECK(ended.out_of_memory);
+  CHECK(through_agent(Ended{5, {.lost = true}, false}).exit.lost);
   through_agent(Alive{});
 }
 

@@ -10,7 +10,7 @@ constexpr Exit kFailed{3, 0};
 constexpr Exit kKilled{0, 9};
 
 Outcome::Limits limits(int ranks, int min_ranks, int restarts = 0) {
-  return {ranks, min_ranks, ranks, restarts};
+  return {ranks, min_ranks, restarts};
 }
 
 TEST_CASE("a job succeeds when enough ranks do") {
@@ -47,8 +47,26 @@ TEST_CASE("a failed job has the status of the first rank that failed") {
   CHECK(outcome.status() == 137);
   Outcome other(limits(2, 2));
   other.ended(1, kFailed);
-  other.ended(0, kKilled);
+  other.ended(0, Exit{4, 0});
   CHECK(other.status() == 3);
+}
+
+TEST_CASE("who was killed or lost goes before who exited") {
+  for (const Exit& struck : {kKilled, Exit{0, 0, true}}) {
+    Outcome outcome(limits(3, 3));
+    outcome.ended(1, kFailed);  // too few are left, it found
+    outcome.ended(0, struck);
+    outcome.ended(2, Exit{0, 11});
+    CHECK(outcome.status() == struck.status());
+  }
+}
+
+TEST_CASE("who was killed by the job does not go before who exited") {
+  Outcome outcome(limits(3, 3));
+  outcome.ended(1, kFailed);
+  outcome.ended(0, kKilled, true);
+  outcome.ended(2, Exit{0, 15}, true);
+  CHECK(outcome.status() == 3);
 }
 
 TEST_CASE("the dead are replaced while restarts are left") {
@@ -77,7 +95,7 @@ TEST_CASE("a failure that was replaced is not the job's") {
   outcome.await(0);
   outcome.started(0);
   outcome.ended(1, kFailed);
-  outcome.ended(0, kKilled);
+  outcome.ended(0, kKilled, true);
   CHECK(outcome.status() == 3);
 
   Outcome lucky(limits(2, 2, 1));

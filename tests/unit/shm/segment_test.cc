@@ -3,11 +3,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <catch2/catch.hpp>
+#include <csignal>
 #include <cstring>
 #include <thread>
 
@@ -35,6 +37,41 @@ TEST_CASE("a peer sees what the owner writes and cannot write itself") {
   CHECK((*peer)->fd() == -1);
   CHECK(mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, own->fd(), 0) == MAP_FAILED);
   CHECK(ftruncate(own->fd(), 0) != 0);
+}
+
+TEST_CASE("what a dying owner writes over its header leads no peer astray") {
+  const auto own = make_segment(MemberId{7});
+  const auto peer = Segment::attach(copy_of(own->fd()), MemberId{7}, kSmallLayout);
+  REQUIRE(peer.ok());
+  const std::byte* const stage = (*peer.value()).out_stage(1, 6);
+  own->lines().header.layout.chunk_bytes = 0x7f7f7f7f;
+  own->lines().header.layout.one_shot_bytes = 0x7f7f7f7f;
+  own->lines().header.member = 8;
+  CHECK(peer.value()->out_stage(1, 6) == stage);
+  CHECK(peer.value()->layout() == kSmallLayout);
+  CHECK(peer.value()->member() == MemberId{7});
+}
+
+// The timer ends when it has interrupted so often: who starts from the beginning each time must not take for ever.
+std::atomic<int> interrupts_left{0};
+
+TEST_CASE("a profiler's timer does not keep a segment from being made") {
+  struct sigaction interrupt {};
+  interrupt.sa_handler = [](int) {
+    if (interrupts_left.fetch_sub(1) > 1) return;
+    const itimerval off{};
+    setitimer(ITIMER_REAL, &off, nullptr);
+  };
+  struct sigaction before {};
+  REQUIRE(sigaction(SIGALRM, &interrupt, &before) == 0);
+  interrupts_left = 500;
+  const itimerval often{{0, 100}, {0, 100}};
+  REQUIRE(setitimer(ITIMER_REAL, &often, nullptr) == 0);
+  const auto made = Segment::create(MemberId{1}, choose_layout(0, 1 << 20, 0));
+  const itimerval off{};
+  setitimer(ITIMER_REAL, &off, nullptr);
+  sigaction(SIGALRM, &before, nullptr);
+  CHECK(made.status().to_string() == "ok");
 }
 
 TEST_CASE("what differs in a received segment is named") {
