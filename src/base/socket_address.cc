@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "base/network_interface.h"
@@ -58,7 +59,7 @@ bool is_name(const std::string& host) {
 }
 
 // Where to listen, a name stands for every address: what it means here (127.0.1.1 in many a /etc/hosts, or one of
-// several networks) need not be what it means to other hosts.
+// several networks) need not be what it means to other hosts. It must mean something, though.
 Result<std::vector<Endpoint>> resolve_tcp(std::string_view address, std::string_view rest, bool passive) {
   const auto colon = rest.rfind(':');
   if (colon == std::string_view::npos || colon == 0 || colon + 1 == rest.size()) return bad_address(address);
@@ -67,10 +68,14 @@ Result<std::vector<Endpoint>> resolve_tcp(std::string_view address, std::string_
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = AI_NUMERICSERV | (passive ? AI_PASSIVE : 0);
+  const std::string port(rest.substr(colon + 1));
   addrinfo* found = nullptr;
-  if (const int error = ::getaddrinfo(everywhere ? nullptr : host.c_str(), std::string(rest.substr(colon + 1)).c_str(),
-                                      &hints, &found))
-    return Status(StatusCode::invalid_argument, fmt::format("{}: {}", address, ::gai_strerror(error)));
+  int error = ::getaddrinfo(host.c_str(), port.c_str(), &hints, &found);
+  if (error == 0 && everywhere) {
+    ::freeaddrinfo(std::exchange(found, nullptr));
+    error = ::getaddrinfo(nullptr, port.c_str(), &hints, &found);
+  }
+  if (error != 0) return Status(StatusCode::invalid_argument, fmt::format("{}: {}", address, ::gai_strerror(error)));
   std::vector<Endpoint> endpoints;
   for (const addrinfo* info = found; info != nullptr; info = info->ai_next) {
     Endpoint endpoint;

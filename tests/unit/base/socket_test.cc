@@ -1,10 +1,13 @@
 // Where sockets listen and whom they meet; what a reader of frames keeps.
+#include <fmt/format.h>
 #include <malloc.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <catch2/catch.hpp>
+#include <cstdio>
 #include <vector>
 
 #include "base/frame_socket.h"
@@ -53,7 +56,14 @@ TEST_CASE("a socket that met itself found nobody") {
 }
 
 TEST_CASE("a host by name listens everywhere, by number or as localhost there alone") {
-  const auto named = listen_at("tcp:a-name-of-this-host:0");
+  CHECK(listen_at("tcp:no-such-host.invalid:0").status().code() == StatusCode::invalid_argument);
+  char name[256] = "";
+  REQUIRE(::gethostname(name, sizeof name - 1) == 0);
+  const auto named = listen_at(fmt::format("tcp:{}:0", name));
+  if (named.status().code() == StatusCode::invalid_argument) {
+    std::puts("SKIPPED: the name of this host means nothing to it");
+    return;
+  }
   REQUIRE(named.ok());
   CHECK(is_anywhere(bound(named.value())));
   const auto address = address_of(named.value(), "tcp:127.0.0.1:0");
