@@ -86,5 +86,5 @@ lint: setup-test ## layout, clang's lock analysis, clang-tidy
 	@scripts/lint
 
 .PHONY: gpu-test
-gpu-test: setup-test ## device memory on a real GPU; says what it skips, and succeeds where there is none
+gpu-test: ## device memory on a real GPU; says what it skips, and succeeds where there is none
 	@scripts/gpu-test
