@@ -10,39 +10,60 @@ namespace {
 
 constexpr int kDriverVersionLeast = 11080;  // 11.8: stream memory operations need no module parameter
 
+// FUNCTION(member of Driver, symbol of the library).
+#define HORA_DRIVER_FUNCTIONS(FUNCTION)                                \
+  FUNCTION(init, "cuInit")                                             \
+  FUNCTION(driver_version, "cuDriverGetVersion")                       \
+  FUNCTION(error_name, "cuGetErrorName")                               \
+  FUNCTION(device_count, "cuDeviceGetCount")                           \
+  FUNCTION(device_get, "cuDeviceGet")                                  \
+  FUNCTION(device_name, "cuDeviceGetName")                             \
+  FUNCTION(primary_context_retain, "cuDevicePrimaryCtxRetain")         \
+  FUNCTION(primary_context_release, "cuDevicePrimaryCtxRelease_v2")    \
+  FUNCTION(context_current, "cuCtxGetCurrent")                         \
+  FUNCTION(context_set_current, "cuCtxSetCurrent")                     \
+  FUNCTION(context_push, "cuCtxPushCurrent_v2")                        \
+  FUNCTION(context_pop, "cuCtxPopCurrent_v2")                          \
+  FUNCTION(context_priorities, "cuCtxGetStreamPriorityRange")          \
+  FUNCTION(memory_allocate, "cuMemAlloc_v2")                           \
+  FUNCTION(memory_free, "cuMemFree_v2")                                \
+  FUNCTION(memory_set, "cuMemsetD32Async")                             \
+  FUNCTION(host_allocate, "cuMemHostAlloc")                            \
+  FUNCTION(host_free, "cuMemFreeHost")                                 \
+  FUNCTION(copy_to_device, "cuMemcpyHtoDAsync_v2")                     \
+  FUNCTION(copy_to_host, "cuMemcpyDtoHAsync_v2")                       \
+  FUNCTION(stream_create, "cuStreamCreateWithPriority")                \
+  FUNCTION(stream_destroy, "cuStreamDestroy_v2")                       \
+  FUNCTION(stream_context, "cuStreamGetCtx")                           \
+  FUNCTION(stream_is_capturing, "cuStreamIsCapturing")                 \
+  FUNCTION(exchange_capture_mode, "cuThreadExchangeStreamCaptureMode") \
+  FUNCTION(stream_synchronize, "cuStreamSynchronize")                  \
+  FUNCTION(stream_wait_event, "cuStreamWaitEvent")                     \
+  FUNCTION(stream_wait_value, "cuStreamWaitValue32_v2")                \
+  FUNCTION(stream_call_host, "cuLaunchHostFunc")                       \
+  FUNCTION(event_create, "cuEventCreate")                              \
+  FUNCTION(event_destroy, "cuEventDestroy_v2")                         \
+  FUNCTION(event_record, "cuEventRecord")                              \
+  FUNCTION(event_query, "cuEventQuery")                                \
+  FUNCTION(module_load, "cuModuleLoadDataEx")                          \
+  FUNCTION(module_unload, "cuModuleUnload")                            \
+  FUNCTION(module_function, "cuModuleGetFunction")                     \
+  FUNCTION(launch, "cuLaunchKernel")
+
 void bind(Library& library, Driver& driver) {
-  library.bind("cuInit", driver.init);
-  library.bind("cuDriverGetVersion", driver.driver_version);
-  library.bind("cuGetErrorName", driver.error_name);
-  library.bind("cuDeviceGetCount", driver.device_count);
-  library.bind("cuDeviceGet", driver.device_get);
-  library.bind("cuDeviceGetName", driver.device_name);
-  library.bind("cuDevicePrimaryCtxRetain", driver.primary_context_retain);
-  library.bind("cuDevicePrimaryCtxRelease_v2", driver.primary_context_release);
-  library.bind("cuCtxGetCurrent", driver.context_current);
-  library.bind("cuCtxSetCurrent", driver.context_set_current);
-  library.bind("cuMemAlloc_v2", driver.memory_allocate);
-  library.bind("cuMemFree_v2", driver.memory_free);
-  library.bind("cuMemsetD32Async", driver.memory_set);
-  library.bind("cuMemHostAlloc", driver.host_allocate);
-  library.bind("cuMemFreeHost", driver.host_free);
-  library.bind("cuMemcpyHtoDAsync_v2", driver.copy_to_device);
-  library.bind("cuMemcpyDtoHAsync_v2", driver.copy_to_host);
-  library.bind("cuStreamCreateWithPriority", driver.stream_create);
-  library.bind("cuStreamDestroy_v2", driver.stream_destroy);
-  library.bind("cuStreamGetCtx", driver.stream_context);
-  library.bind("cuStreamSynchronize", driver.stream_synchronize);
-  library.bind("cuStreamWaitEvent", driver.stream_wait_event);
-  library.bind("cuStreamWaitValue32_v2", driver.stream_wait_value);
-  library.bind("cuLaunchHostFunc", driver.stream_call_host);
-  library.bind("cuEventCreate", driver.event_create);
-  library.bind("cuEventDestroy_v2", driver.event_destroy);
-  library.bind("cuEventRecord", driver.event_record);
-  library.bind("cuEventQuery", driver.event_query);
-  library.bind("cuModuleLoadDataEx", driver.module_load);
-  library.bind("cuModuleUnload", driver.module_unload);
-  library.bind("cuModuleGetFunction", driver.module_function);
-  library.bind("cuLaunchKernel", driver.launch);
+#define HORA_BIND(member, symbol) library.bind(symbol, driver.member);
+  HORA_DRIVER_FUNCTIONS(HORA_BIND)
+#undef HORA_BIND
+}
+
+// As CUDA's manual calls it: without the number that a symbol may have.
+std::string_view name_in_manual(std::string_view call) {
+  std::string_view name = call;
+#define HORA_NAME(member, symbol) \
+  if (call == #member) name = symbol;
+  HORA_DRIVER_FUNCTIONS(HORA_NAME)
+#undef HORA_NAME
+  return name.substr(0, name.find("_v2"));
 }
 
 }  // namespace
@@ -67,10 +88,22 @@ Result<DriverFound> find_driver() {
   return found;
 }
 
-Status driver_status(const Driver& driver, DriverCode code, const char* call) {
+Status driver_status(const Driver& driver, DriverCode code, std::string_view call) {
   const char* name = nullptr;
   if (driver.error_name(code, &name) != kDriverSuccess || name == nullptr) name = "unknown error";
-  return {StatusCode::resource, fmt::format("the CUDA driver failed: {}: {} ({})", call, name, code)};
+  return {StatusCode::resource, fmt::format("the CUDA driver failed: {}: {} ({})", name_in_manual(call), name, code)};
+}
+
+CurrentContext::CurrentContext(const Driver& driver, ContextHandle context) : driver_(driver) {
+  if (const DriverCode code = driver_.context_push(context); code != kDriverSuccess)
+    status_ = driver_status(driver_, code, "context_push");
+  driver_.exchange_capture_mode(&capture_mode_);
+}
+
+CurrentContext::~CurrentContext() {
+  driver_.exchange_capture_mode(&capture_mode_);
+  ContextHandle own = nullptr;
+  if (status_.ok()) driver_.context_pop(&own);
 }
 
 }  // namespace hora::cuda

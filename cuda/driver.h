@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "hora/status.hpp"
 
@@ -27,6 +28,7 @@ inline constexpr unsigned kEventWithoutTiming = 2;  // CU_EVENT_DISABLE_TIMING
 inline constexpr unsigned kStreamNonBlocking = 1;   // CU_STREAM_NON_BLOCKING
 inline constexpr unsigned kHostMemoryPortable = 1;  // CU_MEMHOSTALLOC_PORTABLE
 inline constexpr unsigned kWaitValueAtLeast = 0;    // CU_STREAM_WAIT_VALUE_GEQ: the signed difference is >= 0
+inline constexpr int kCaptureModeOfThread = 1;      // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 struct Driver {
   DriverCode (*init)(unsigned flags);
@@ -40,6 +42,9 @@ struct Driver {
   DriverCode (*primary_context_release)(DeviceOrdinal device);
   DriverCode (*context_current)(ContextHandle* context);
   DriverCode (*context_set_current)(ContextHandle context);
+  DriverCode (*context_push)(ContextHandle context);
+  DriverCode (*context_pop)(ContextHandle* context);
+  DriverCode (*context_priorities)(int* least, int* greatest);
 
   DriverCode (*memory_allocate)(DeviceAddress* address, std::size_t bytes);
   DriverCode (*memory_free)(DeviceAddress address);
@@ -52,6 +57,8 @@ struct Driver {
   DriverCode (*stream_create)(StreamHandle* stream, unsigned flags, int priority);
   DriverCode (*stream_destroy)(StreamHandle stream);
   DriverCode (*stream_context)(StreamHandle stream, ContextHandle* context);
+  DriverCode (*stream_is_capturing)(StreamHandle stream, int* status);  // 0: not
+  DriverCode (*exchange_capture_mode)(int* mode);                       // of the calling thread
   DriverCode (*stream_synchronize)(StreamHandle stream);
   DriverCode (*stream_wait_event)(StreamHandle stream, EventHandle event, unsigned flags);
   DriverCode (*stream_wait_value)(StreamHandle stream, DeviceAddress word, std::uint32_t value, unsigned flags);
@@ -78,8 +85,23 @@ struct DriverFound {
 // The driver of this machine, initialised. unsupported, with the reason: no library, too old, or no usable device.
 Result<DriverFound> find_driver();
 
-// "out of memory" and the like, with the call that failed.
-Status driver_status(const Driver& driver, DriverCode code, const char* call);
+// What failed and why. `call`: a member of Driver; the text has the name that CUDA gives it.
+Status driver_status(const Driver& driver, DriverCode code, std::string_view call);
+
+// Makes a context current in this thread for a while, and lets the thread be slow while another one captures a graph.
+class CurrentContext {
+ public:
+  CurrentContext(const Driver& driver, ContextHandle context);
+  ~CurrentContext();
+  CurrentContext(const CurrentContext&) = delete;
+  CurrentContext& operator=(const CurrentContext&) = delete;
+  [[nodiscard]] const Status& status() const noexcept { return status_; }
+
+ private:
+  const Driver& driver_;
+  Status status_;
+  int capture_mode_ = kCaptureModeOfThread;
+};
 
 }  // namespace hora::cuda
 

@@ -13,8 +13,7 @@ constexpr unsigned kThreadsPerBlock = 256;
 constexpr std::uint64_t kElementsPerThread = 8;
 constexpr std::uint64_t kBlocksMost = 256;  // leaves the rest of the device to the caller
 constexpr std::size_t kBlockBytesLeast = 64 << 10;
-constexpr std::size_t kWordsAtOnce = 256;
-constexpr std::size_t kOneKind = 0;  // of streams, and of events
+constexpr std::size_t kOneKind = 0;  // of events
 constexpr const char* kFormNames[kFormCount] = {"copy1",    "copy2", "copy4",   "copy8",  "float16",
                                                 "bfloat16", "int16", "float32", "float64"};
 
@@ -50,12 +49,16 @@ Staging staging_of(const Signature& signature) {
 Result<std::unique_ptr<Gpu>> Gpu::open(const Driver& driver, std::span<const std::byte> kernels,
                                        ContextHandle context) {
   std::unique_ptr<Gpu> gpu(new Gpu(driver, context));
-  HORA_TRY(gpu->enter());
+  const CurrentContext current(driver, context);
+  HORA_TRY(current.status());
   HORA_TRY(gpu->load(kernels));
+  HORA_TRY(gpu->make_words());
   return gpu;
 }
 
 Status Gpu::enter() const {
+  int mode = kCaptureModeOfThread;
+  driver_.exchange_capture_mode(&mode);
   HORA_DRIVER_TRY(driver_, context_set_current, context_);
   return {};
 }
@@ -64,7 +67,7 @@ Status Gpu::load(std::span<const std::byte> kernels) {
   if (const DriverCode code = driver_.module_load(&module_, kernels.data(), 0, nullptr, nullptr);
       code != kDriverSuccess)
     return {StatusCode::unsupported, fmt::format("hora's kernels do not run on this device: {}",
-                                                 driver_status(driver_, code, "cuModuleLoadDataEx").message())};
+                                                 driver_status(driver_, code, "module_load").message())};
   for (int form = 0; form < kFormCount; ++form) {
     const std::string in = fmt::format("hora_copy_in_{}", kFormNames[form]);
     const std::string out = fmt::format("hora_copy_out_{}", kFormNames[form]);
@@ -76,11 +79,11 @@ Status Gpu::load(std::span<const std::byte> kernels) {
 
 // What the driver answers here could not be acted upon.
 Gpu::~Gpu() {
-  driver_.context_set_current(context_);
-  for (const StreamHandle stream : streams_.made()) driver_.stream_destroy(stream);
+  const CurrentContext current(driver_, context_);
+  for (const StreamHandle stream : streams_) driver_.stream_destroy(stream);
   for (const EventHandle event : events_.made()) driver_.event_destroy(event);
   for (const DeviceBlock& block : blocks_.made()) driver_.memory_free(block.address);
-  for (const PinnedBlock& block : pinned_blocks_.made()) driver_.host_free(block.memory);
+  for (std::byte* block : pinned_blocks_) driver_.host_free(block);
   if (module_ != nullptr) driver_.module_unload(module_);
 }
 
@@ -97,29 +100,26 @@ void Gpu::give_back(const DeviceBlock& block) {
   if (block.address != 0) blocks_.give_back(block.bytes, block);
 }
 
-Result<PinnedBlock> Gpu::take_pinned_block(std::size_t bytes) {
+bool Gpu::has_device_block(std::size_t bytes) {
   const std::size_t wanted = block_bytes(bytes);
-  return pinned_blocks_.take(wanted, [&](PinnedBlock* block) -> Status {
-    void* memory = nullptr;
-    HORA_DRIVER_TRY(driver_, host_allocate, &memory, wanted, kHostMemoryPortable);
-    *block = {static_cast<std::byte*>(memory), wanted};
-    return {};
-  });
+  if (std::ranges::any_of(blocks_.made(), [&](const DeviceBlock& block) { return block.bytes == wanted; })) return true;
+  const auto block = take_device_block(bytes);
+  if (block.ok()) give_back(block.value());
+  return block.ok();
 }
 
-void Gpu::give_back(const PinnedBlock& block) {
-  if (block.memory != nullptr) pinned_blocks_.give_back(block.bytes, block);
+Result<StreamHandle> Gpu::make_stream() {
+  int least = 0, greatest = 0;
+  HORA_DRIVER_TRY(driver_, context_priorities, &least, &greatest);
+  StreamHandle stream = nullptr;
+  HORA_DRIVER_TRY(driver_, stream_create, &stream, kStreamNonBlocking, greatest);
+  return streams_.emplace_back(stream);
 }
 
-Result<StreamHandle> Gpu::take_stream() {
-  return streams_.take(kOneKind, [&](StreamHandle* stream) -> Status {
-    HORA_DRIVER_TRY(driver_, stream_create, stream, kStreamNonBlocking, 0);
-    return {};
-  });
-}
-
-void Gpu::give_back_stream(StreamHandle stream) {
-  if (stream != nullptr) streams_.give_back(kOneKind, stream);
+Result<std::byte*> Gpu::make_pinned_block(std::size_t bytes) {
+  void* memory = nullptr;
+  HORA_DRIVER_TRY(driver_, host_allocate, &memory, bytes, kHostMemoryPortable);
+  return pinned_blocks_.emplace_back(static_cast<std::byte*>(memory));
 }
 
 Result<EventHandle> Gpu::take_event() {
@@ -133,32 +133,38 @@ void Gpu::give_back_event(EventHandle event) {
   if (event != nullptr) events_.give_back(kOneKind, event);
 }
 
-Status Gpu::add_words() {
-  const auto device = take_device_block(kWordsAtOnce * sizeof(std::uint32_t));
+Status Gpu::make_words() {
+  constexpr std::size_t kDeviceWords = kWords + 1, kHostWords = kWords + kAbortFlags + 1;
+  const auto device = take_device_block(kDeviceWords * sizeof(std::uint32_t));
   if (!device.ok()) return device.status();
-  const auto pinned = take_pinned_block(kWordsAtOnce * sizeof(std::uint32_t));
+  const auto pinned = make_pinned_block(kHostWords * sizeof(std::uint32_t));
   if (!pinned.ok()) return pinned.status();
-  auto* mirrors = reinterpret_cast<std::uint32_t*>(pinned.value().memory);
-  std::fill_n(mirrors, kWordsAtOnce, 0u);
-  auto stream = take_stream();
+  auto* mirrors = reinterpret_cast<std::uint32_t*>(pinned.value());
+  std::fill_n(mirrors, kHostWords, 0u);
+  const auto stream = make_stream();
   if (!stream.ok()) return stream.status();
-  HORA_DRIVER_TRY(driver_, memory_set, device.value().address, 0, kWordsAtOnce, stream.value());
+  HORA_DRIVER_TRY(driver_, memory_set, device.value().address, 0, kDeviceWords, stream.value());
   HORA_DRIVER_TRY(driver_, stream_synchronize, stream.value());
-  give_back_stream(stream.value());
-  for (std::size_t i = kWordsAtOnce; i-- > 0;)
-    free_words_.push_back({device.value().address + i * sizeof(std::uint32_t), mirrors + i, 0});
+  for (std::size_t i = kWords; i-- > 0;)
+    free_words_.push_back({device.value().address + i * sizeof(std::uint32_t), mirrors + i, 0, 0});
+  certain_word_ = device.value().address + kWords * sizeof(std::uint32_t);
+  flags_ = mirrors + kWords;
+  never_raised_ = flags_ + kAbortFlags;
   return {};
 }
 
-Result<Word> Gpu::take_word() {
-  if (free_words_.empty()) HORA_TRY(add_words());
+Word Gpu::take_word() {
   const Word word = free_words_.back();
   free_words_.pop_back();
   return word;
 }
 
-void Gpu::give_back(const Word& word, std::uint32_t value) {
-  free_words_.push_back({word.address, word.mirror, value});
+void Gpu::give_back(const Word& word, std::uint32_t held, std::uint32_t told) {
+  free_words_.push_back({word.address, word.mirror, held, told});
+}
+
+Decision Gpu::certain() const noexcept {
+  return {reinterpret_cast<std::uint32_t*>(certain_word_), never_raised_, 0, 0, 1};
 }
 
 Status Gpu::launch(FunctionHandle function, std::uint64_t elements, void** parameters, StreamHandle stream) const {

@@ -20,23 +20,23 @@ struct DeviceBlock {
   DeviceAddress address = 0;
   std::size_t bytes = 0;
 };
-struct PinnedBlock {
-  std::byte* memory = nullptr;
-  std::size_t bytes = 0;
-};
 
-// The word in which an operation is decided (see Decision). It only ever grows, by three at each use: so a stream that
-// still waits for an older use goes on, and a word is free again as soon as its operation has been decided.
+// The word in which an operation is decided (see Decision), and its mirror in pinned memory, for which streams wait.
+// The device tells the mirror what it has decided; what it has frozen the host ends there, once it has carried it. The
+// mirror only ever grows, by three at each use: so a stream that still waits for an older use goes on, and a word is
+// free again as soon as its operation has ended.
 struct Word {
   DeviceAddress address = 0;
-  std::uint32_t* mirror = nullptr;  // what the device has last reported, in pinned memory
-  std::uint32_t pending = 0;        // its value before this use is decided
+  std::uint32_t* mirror = nullptr;
+  std::uint32_t held = 0;     // what the device's word reads before this use is decided
+  std::uint32_t pending = 0;  // ... and the mirror
 
   [[nodiscard]] std::uint32_t frozen() const noexcept { return pending + 1; }
   [[nodiscard]] std::uint32_t broken() const noexcept { return pending + 2; }
   [[nodiscard]] std::uint32_t done() const noexcept { return pending + 3; }
   // What a stream waits for: done or broken.
   [[nodiscard]] std::uint32_t ended() const noexcept { return pending + 2; }
+  [[nodiscard]] DeviceAddress awaited() const noexcept { return reinterpret_cast<std::uintptr_t>(mirror); }
 };
 
 // How tensors of an operation are staged.
@@ -47,7 +47,8 @@ struct Staging {
 };
 Staging staging_of(const Signature& signature);
 
-// One thread; the context is current there after enter().
+// One thread, in which the context is current after enter(). What an operation needs to come to its end without NCCL is
+// taken at the start: memory, streams and words may not be had while streams of the device stall.
 class Gpu {
  public:
   // `context` outlives it. unsupported where the kernels do not fit the device.
@@ -58,6 +59,7 @@ class Gpu {
   Gpu(const Gpu&) = delete;
   Gpu& operator=(const Gpu&) = delete;
 
+  // Of a thread that serves this device only.
   [[nodiscard]] Status enter() const;
   [[nodiscard]] const Driver& driver() const noexcept { return driver_; }
   [[nodiscard]] ContextHandle context() const noexcept { return context_; }
@@ -65,24 +67,33 @@ class Gpu {
   // Blocks are at least as large as asked for, and none is returned to the driver before the end.
   Result<DeviceBlock> take_device_block(std::size_t bytes);
   void give_back(const DeviceBlock& block);
-  Result<PinnedBlock> take_pinned_block(std::size_t bytes);
-  void give_back(const PinnedBlock& block);
-  Result<StreamHandle> take_stream();
-  void give_back_stream(StreamHandle stream);
+  // There is one that large, though it may be lent, or else there is one now.
+  [[nodiscard]] bool has_device_block(std::size_t bytes);
   Result<EventHandle> take_event();
   void give_back_event(EventHandle event);
-  Result<Word> take_word();
-  // `value`: what the word reads now.
-  void give_back(const Word& word, std::uint32_t value);
+  [[nodiscard]] bool has_word() const noexcept { return !free_words_.empty(); }
+  Word take_word();
+  // `held`, `told`: what the word and its mirror read now.
+  void give_back(const Word& word, std::uint32_t held, std::uint32_t told);
+  // For good. Streams of the highest priority: those of callers can seldom stand in their way, in the device's queues.
+  Result<StreamHandle> make_stream();
+  Result<std::byte*> make_pinned_block(std::size_t bytes);
+  // Not 0: raised. One for each communicator.
+  [[nodiscard]] std::span<std::uint32_t> abort_flags() const noexcept { return {flags_, kAbortFlags}; }
 
   Status copy_in(Form form, const Pieces& pieces, DeviceAddress stage, StreamHandle stream) const;
   Status copy_out(Form form, const Pieces& pieces, DeviceAddress stage, double divisor, const Decision& decision,
                   StreamHandle stream) const;
+  // Of a copy-out that is decided already.
+  [[nodiscard]] Decision certain() const noexcept;
+
+  static constexpr std::size_t kWords = 256;
+  static constexpr std::size_t kAbortFlags = 4096;
 
  private:
   Gpu(const Driver& driver, ContextHandle context) : driver_(driver), context_(context) {}
   Status load(std::span<const std::byte> kernels);
-  Status add_words();
+  Status make_words();
   Status launch(FunctionHandle function, std::uint64_t elements, void** parameters, StreamHandle stream) const;
 
   const Driver& driver_;
@@ -91,10 +102,13 @@ class Gpu {
   FunctionHandle copy_in_[kFormCount] = {};
   FunctionHandle copy_out_[kFormCount] = {};
   Pool<DeviceBlock> blocks_;
-  Pool<PinnedBlock> pinned_blocks_;
-  Pool<StreamHandle> streams_;
   Pool<EventHandle> events_;
+  std::vector<StreamHandle> streams_;
+  std::vector<std::byte*> pinned_blocks_;
   std::vector<Word> free_words_;
+  DeviceAddress certain_word_ = 0;
+  std::uint32_t* flags_ = nullptr;  // kAbortFlags, and
+  std::uint32_t* never_raised_ = nullptr;
 };
 
 }  // namespace hora::cuda

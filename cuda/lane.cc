@@ -6,13 +6,16 @@
 
 #include <algorithm>
 #include <chrono>
+#include <limits>
 #include <utility>
 
 namespace hora::cuda {
 
 namespace {
-constexpr std::chrono::milliseconds kLongestNap{
-    1000};                                            // while operations are on a communicator, which may fail silently
+// While operations are on a communicator, which may fail silently.
+constexpr std::chrono::seconds kLongestNap{1};
+// While a tensor that the host is to carry may become ready, or a stream may pass: of neither the driver tells.
+constexpr std::chrono::microseconds kShortestNap{250};
 constexpr std::chrono::seconds kLongestFarewell{10};  // for streams that end at shutdown
 }  // namespace
 
@@ -35,6 +38,7 @@ Lane::Lane(std::shared_ptr<const Runtime> runtime, HostPlane& plane, MemberId se
 
 Lane::~Lane() {
   if (gpu_ == nullptr) return;
+  const CurrentContext current(runtime_->driver, gpu_->context());
   for (const EventHandle event : all_ready_events_) runtime_->driver.event_destroy(event);
 }
 
@@ -42,69 +46,26 @@ Status Lane::prepare(ContextHandle context) {
   auto gpu = Gpu::open(runtime_->driver, runtime_->kernels, context);
   if (!gpu.ok()) return gpu.status();
   gpu_ = std::move(gpu).value();
-  auto stream = gpu_->take_stream();
-  if (!stream.ok()) return stream.status();
-  stream_ = stream.value();
-  auto notices = gpu_->take_stream();
-  if (!notices.ok()) return notices.status();
-  notices_ = notices.value();
+  const CurrentContext current(runtime_->driver, context);
+  HORA_TRY(current.status());
+  for (StreamHandle* const slot : {&stream_, &notices_}) {
+    auto stream = gpu_->make_stream();
+    if (!stream.ok()) return stream.status();
+    *slot = stream.value();
+  }
+  auto probe = gpu_->take_event();
+  if (!probe.ok()) return probe.status();
+  probe_ = probe.value();
+  auto ferry = Ferry::open(*gpu_, &Lane::ring_from_driver, this);
+  if (!ferry.ok()) return ferry.status();
+  ferry_ = std::move(ferry).value();
+  fusion_bytes_ = own_fusion_bytes_ = options_.fusion_bytes;
   if (runtime_->nccl)
     builder_ = std::make_unique<Builder>(
-        *runtime_->nccl, *gpu_, [this] { ring(); }, log_);
+        *runtime_->nccl, *gpu_, [this] { ring(); }, clock_, log_);
   else
     log_(LogLevel::info, "cuda", "no NCCL, so device memory goes through the host: {}", runtime_->nccl_absence);
   return {};
-}
-
-Status Lane::submit(Request& request) {
-  const Driver& driver = runtime_->driver;
-  const MutexLock lock(mutex_);
-  if (stopping_) return stop_cause_;
-  if (ready_events_.empty()) {
-    EventHandle event = nullptr;
-    HORA_DRIVER_TRY(driver, event_create, &event, kEventWithoutTiming);
-    all_ready_events_.push_back(event);
-    ready_events_.push_back(event);
-  }
-  HORA_DRIVER_TRY(driver, event_record, ready_events_.back(), request.producer);
-  request.lane_ = this;
-  request.ready_ = ready_events_.back();
-  request.stage_ = Request::Stage::submitted;
-  ready_events_.pop_back();
-  ++unfinished_;
-  submitted_.push_back(&request);
-  rang_ = true;
-  rung_.notify_one();
-  return {};
-}
-
-void Lane::wait_enqueued(Request& request) {
-  wait_until([&] { return request.stage_ != Request::Stage::submitted; }, std::nullopt);
-}
-
-Status Lane::order(Request& request, StreamHandle stream) {
-  wait_enqueued(request);
-  const Driver& driver = runtime_->driver;
-  const MutexLock lock(mutex_);
-  if (request.stage_ == Request::Stage::finished) return {};
-  // The event first: it tells the device's scheduler of the order, and on the fast path the word has then been set.
-  HORA_DRIVER_TRY(driver, stream_wait_event, stream, request.copied_, 0);
-  HORA_DRIVER_TRY(driver, stream_wait_value, stream, request.word_, request.word_ended_, kWaitValueAtLeast);
-  EventHandle& passed = passed_[stream];
-  if (passed == nullptr) {
-    HORA_DRIVER_TRY(driver, event_create, &passed, kEventWithoutTiming);
-    all_ready_events_.push_back(passed);
-  }
-  HORA_DRIVER_TRY(driver, event_record, passed, stream);
-  return {};
-}
-
-void Lane::entered(const View& view) {
-  const MutexLock lock(mutex_);
-  entered_.push_back(view);
-  entered_epoch_.store(view.epoch.value, std::memory_order_release);  // release: it is read without the lock
-  rang_ = true;
-  rung_.notify_one();
 }
 
 void Lane::ring() {
@@ -134,22 +95,23 @@ void Lane::Invitation::ended(const Ending& ending) {
 }
 
 void Lane::run() {
-  if (const Status status = gpu_->enter(); !status.ok()) log_(LogLevel::error, "cuda", "{}", status.message());
+  if (const Status status = gpu_->enter(); !status.ok()) break_down(status);
   while (true) {
     std::vector<Request*> requests;
     std::deque<Event> events;
     std::vector<Message> messages;
+    bool doubted = false;
     {
-      const bool watches =
-          std::ranges::any_of(batches_, [](const auto& batch) { return batch->state == BatchState::enqueued; });
+      const auto nap = longest_nap();
       const MutexLock lock(mutex_);
       while (!rang_ && !stopping_) {
-        if (!watches)
+        if (!nap)
           rung_.wait(mutex_);
-        else if (rung_.wait_for(mutex_, kLongestNap) == std::cv_status::timeout)
+        else if (rung_.wait_for(mutex_, *nap) == std::cv_status::timeout)
           break;
       }
       rang_ = false;
+      doubted = std::exchange(doubted_, false);
       if (stopping_) break;
       requests.swap(submitted_);
       events.swap(events_);
@@ -160,9 +122,20 @@ void Lane::run() {
     for (Event& event : events) handle(std::move(event));
     for (const Message& message : messages) hear(message);
     held_back_.insert(held_back_.end(), requests.begin(), requests.end());
+    if (doubted) check_device(probe_);
     progress();
   }
   give_up();
+}
+
+// Nothing: until something is told.
+std::optional<Duration> Lane::longest_nap() const {
+  if (!broken_.ok()) return std::nullopt;
+  const auto is = [](BatchState state) { return [state](const auto& batch) { return batch->state == state; }; };
+  if (std::ranges::any_of(batches_, is(BatchState::waiting)) || (builder_ && !builder_->is_clear()))
+    return kShortestNap;
+  if (ferry_->moves() || std::ranges::any_of(batches_, is(BatchState::enqueued))) return kLongestNap;
+  return std::nullopt;
 }
 
 void Lane::handle(Event event) {
@@ -180,46 +153,89 @@ void Lane::handle(Event event) {
 }
 
 void Lane::progress() {
+  if (!broken_.ok()) return end_everything();
   notice_decisions();
-  if (lost_ || (!views_.empty() && views_.rbegin()->first > generation_epoch_))
-    retire_communicator(lost_ ? "it failed" : "the view changed");
+  release_stable();
+  if (generation_ != 0 && builder_ && builder_->is_doomed(generation_) && views_.rbegin()->first == generation_epoch_)
+    retire_communicator("it failed");
+  else if (!views_.empty() && views_.rbegin()->first > generation_epoch_)
+    retire_communicator("the view changed");
   advance_repair();
-  if (builder_ && !communicator_ && !lost_ && repair_state_ == RepairState::none) {
-    if (const auto standing = builder_->standing(); standing && standing->generation == generation_) {
-      communicator_ = standing->handle;
-      log_(LogLevel::info, "nccl", "a communicator of {} ranks stands (epoch {})", generation_size_,
-           generation_epoch_.value);
-    }
-  }
-  stands_.store(communicator_.has_value(), std::memory_order_relaxed);
+  adopt_communicator();
   // Nothing is agreed before the members have met here once: a newcomer then knows the numbers of operations.
   if (generation_ != 0)
     for (Request* request : std::exchange(held_back_, {})) agree(*request);
-  for (const auto& batch : batches_) advance(*batch);
+  enqueue_queued();
+  Status carried = ferry_->advance();
+  for (const auto& batch : batches_)
+    if (carried.ok()) carried = advance(*batch);
+  if (carried.ok()) carried = ferry_->advance();
+  if (!carried.ok()) break_down(carried);
+  check_patience();
+  if (!broken_.ok()) return end_everything();
   std::erase_if(batches_, [](const auto& batch) { return batch->state == BatchState::ended; });
+  let_go_of_communicators();
   answer_questions();
   serve_flush();
-  check_patience();
+}
+
+// What a device has failed at it tells to those who ask only.
+void Lane::check_device(EventHandle event) {
+  const DriverCode code = runtime_->driver.event_query(event);
+  if (code != kDriverSuccess && code != kDriverNotReady)
+    break_down(driver_status(runtime_->driver, code, "event_query"));
 }
 
 // What is on a communicator that hangs or has failed without anybody's death is taken from it.
 void Lane::check_patience() {
-  if (!communicator_ || lost_) return;
   const auto oldest =
       std::ranges::find_if(batches_, [](const auto& batch) { return batch->state == BatchState::enqueued; });
   if (oldest == batches_.end()) return;
+  const OnStreams& there = *(*oldest)->on_streams;
+  check_device(there.copied);
+  if (!broken_.ok() || !usable()) return;
   NcclCode state = kNcclSuccess;
-  runtime_->nccl->communicator_state(*communicator_, &state);
+  if (const Builder::Use use(*builder_, generation_); use) runtime_->nccl->communicator_state((*use).handle, &state);
   if (state != kNcclSuccess && state != kNcclInProgress) {
     log_(LogLevel::warn, "nccl", "the communicator failed: {}", runtime_->nccl->error_text(state));
     lose();
-  } else if (clock_.now() - (*oldest)->since > options_.operation_timeout) {
+  } else if (clock_.now() - there.since > options_.operation_timeout) {
     log_(LogLevel::warn, "nccl",
          "device operation #{} has not ended on the communicator within the operation timeout "
          "(HORA_OPERATION_TIMEOUT_MS); the host carries it",
          (*oldest)->index);
     lose();
   }
+}
+
+// The device does not do what it is told, so this rank cannot do its part any more, and the others must not wait for
+// it.
+void Lane::break_down(const Status& cause) {
+  if (!broken_.ok()) return;
+  broken_ =
+      Status(StatusCode::resource, fmt::format("this rank leaves, its device cannot be used: {}", cause.message()));
+  if (builder_) builder_->doom(std::numeric_limits<Generation>::max());
+  {
+    const MutexLock lock(mutex_);
+    refusal_ = broken_;
+    finished_.notify_all();
+  }
+  plane_.resign(broken_);
+  ring();
+}
+
+// But what the host's plane has: it gives that back with an error, now that this rank has resigned.
+void Lane::end_everything() {
+  for (const auto& batch : batches_) {
+    if (batch->state == BatchState::exchanging || batch->state == BatchState::ended) continue;
+    if (batch->on_streams) set_mirror(*batch, false);
+    batch->ending.status = broken_;
+    finish(*batch);
+    batch->state = BatchState::ended;
+  }
+  std::erase_if(batches_, [](const auto& batch) { return batch->state == BatchState::ended; });
+  for (Request* request : std::exchange(group_, {})) finish(*request, {broken_, generation_epoch_, 0, false});
+  for (Request* request : std::exchange(held_back_, {})) finish(*request, {broken_, generation_epoch_, 0, false});
 }
 
 void Lane::finish(Request& request, const Ending& ending) {
@@ -238,42 +254,28 @@ void Lane::finish(Batch& batch) {
   for (Request* request : std::exchange(batch.requests, {})) finish(*request, batch.ending);
 }
 
-void Lane::stop(const Status& cause) {
-  {
-    const MutexLock lock(mutex_);
-    if (stopping_) return;
-    stopping_ = true;
-    stop_cause_ = cause;
-    rung_.notify_one();
-    finished_.notify_all();
-  }
-  thread_.join();
-}
-
-// At the end: streams that wait for a word go on, callers are told, and nothing of the library is on the device.
+// At the end: streams that wait for a mirror go on, callers are told, and nothing of the library is on the device.
 void Lane::give_up() {
   Ending ending;
   {
     const MutexLock lock(mutex_);
-    ending.status = stop_cause_;
+    ending.status = refusal_;
     for (Request* request : submitted_) held_back_.push_back(request);
     submitted_.clear();
     for (const Event& event : events_)
       if (const auto* request = std::get_if<Request*>(&event.subject)) held_back_.push_back(*request);
   }
-  if (abort_flag_ != nullptr) std::atomic_ref(*abort_flag_).store(1, std::memory_order_release);
-  if (builder_) builder_->abort();
-  const auto farewell = gpu_->take_stream();
+  if (builder_) builder_->doom(std::numeric_limits<Generation>::max());
   const TimePoint deadline = clock_.now() + kLongestFarewell;
-  bool left = farewell.ok();
+  bool left = true;
   while (left && clock_.now() < deadline) {
     notice_decisions();
-    left = let_streams_go_on(farewell.value()) || !streams_have_passed();
+    left = let_streams_go_on();
+    left = !streams_have_passed() || left;
     const MutexLock lock(mutex_);
-    if (left && !rang_) rung_.wait_for(mutex_, kLongestNap / 100);
+    if (left && !rang_) rung_.wait_for(mutex_, kShortestNap);
     rang_ = false;
   }
-  if (farewell.ok() && !left) (void)runtime_->driver.stream_synchronize(farewell.value());
   for (const auto& batch : batches_) batch->ending = ending, finish(*batch);
   for (Request* request : std::exchange(group_, {})) finish(*request, ending);
   for (Request* request : std::exchange(held_back_, {})) finish(*request, ending);
@@ -289,20 +291,25 @@ void Lane::give_up() {
 }
 
 bool Lane::streams_have_passed() {
-  const MutexLock lock(mutex_);
-  return std::ranges::none_of(passed_, [this](const auto& of) { return state_of(of.second) == kDriverNotReady; });
+  std::vector<EventHandle> passed;
+  {
+    const MutexLock lock(mutex_);
+    if (orders_ > 0) return false;
+    for (const auto& [stream, event] : passed_) passed.push_back(event);
+  }
+  return std::ranges::none_of(
+      passed, [this](EventHandle event) { return runtime_->driver.event_query(event) == kDriverNotReady; });
 }
 
-// Sets the word of whatever is not going to be decided any more. True while something is on its way.
-bool Lane::let_streams_go_on(StreamHandle stream) {
+// Ends the mirror of whatever is not going to be decided any more. True while something is on its way.
+bool Lane::let_streams_go_on() {
+  if (broken_.ok() && ferry_->advance().ok() && ferry_->moves()) return true;
   bool left = false;
   for (const auto& batch : batches_) {
-    const BatchState state = batch->state;
-    const bool moves = state == BatchState::enqueued || state == BatchState::filling || state == BatchState::emptying;
-    if (moves && (state == BatchState::enqueued || state_of(batch->moved) == kDriverNotReady)) left = true;
-    if (!batch->on_streams || moves || state == BatchState::held || state == BatchState::ended) continue;
-    (void)copy_out(*batch, {&flags_[0], batch->word->frozen(), batch->word->broken()}, false, stream);
-    batch->on_streams = false;
+    const bool undecided = batch->state == BatchState::enqueued && broken_.ok();
+    if (!undecided && batch->on_streams && batch->on_streams->held != batch->on_streams->word.done())
+      set_mirror(*batch, false);
+    left = left || undecided;
   }
   return left;
 }

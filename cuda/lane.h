@@ -6,14 +6,18 @@
 // together is fused.
 //
 // Fast path. copy-in | NCCL | copy-out on one stream of the library, after an event of the caller's stream and before
-// one that the caller's stream waits for. No host waits for the device.
+// one that the caller's stream waits for. No host waits for the device, but that only so many operations are on the
+// stream at one time: the driver blocks whoever puts too much on it.
 //
-// A view change, or a communicator that fails. The host raises a flag, and only then aborts the communicator. The
+// A view change, or a communicator that fails. A flag is raised, and only then the communicator is ended (Builder). The
 // copy-out decides (Decision): PENDING to DONE, or, seeing the flag, to FROZEN. So what an aborted reduction left is
-// never seen, a result that was seen is never redone, and the caller's stream, which waits for the decision's word,
-// stalls instead of going on with garbage. Decisions are a prefix of DONE. Members then agree on the shortest and the
-// longest prefix: what is done at one of them is forwarded, the rest done again among the members of the new view,
-// both by the host, in the order of the log; then the word is set. Meanwhile a new communicator is made.
+// never seen, a result that was seen is never redone, and the caller's stream, which waits for the mirror of the
+// decision's word, stalls instead of going on with garbage. Decisions are a prefix of DONE. Members then agree on the
+// shortest and the longest prefix: what is done at one of them is forwarded, the rest done again among the members of
+// the new view, both by the host; then the host itself sets the mirror. Meanwhile a new communicator is made.
+//
+// While streams of callers stall, nothing is asked of the driver that could wait for them: no memory, no stream. And no
+// lock is held over a call of the driver: the sentinel never waits for one.
 //
 // A result is retained in its stage until all members have decided its operation; the knowledge rides on agreements.
 // docs/protocol.md has the names and messages.
@@ -30,6 +34,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -38,6 +43,7 @@
 #include "base/time.h"
 #include "cuda/batch.h"
 #include "cuda/builder.h"
+#include "cuda/ferry.h"
 #include "cuda/gpu.h"
 #include "cuda/request.h"
 #include "cuda/runtime.h"
@@ -61,7 +67,7 @@ class Lane final : public PlaneWatcher {
   ~Lane() override;
 
   // --- callers' threads
-  // The source is ready after what is on the producer's stream now.
+  // The source is ready after what is on the producer's stream now. Calls of the driver may block while that is full.
   Status submit(Request& request);
   // Returns once streams can be made to wait for the result.
   void wait_enqueued(Request& request);
@@ -102,7 +108,7 @@ class Lane final : public PlaneWatcher {
   struct Repair final : Errand {
     explicit Repair(Lane& owner) : lane(owner) {}
     void ended(const Ending& ending) override;
-    static constexpr std::size_t kRecordEntries = 4;
+    static constexpr std::size_t kRecordEntries = 5;
     Lane& lane;
     std::array<std::int64_t, kRecordEntries> record{};
   };
@@ -133,6 +139,11 @@ class Lane final : public PlaneWatcher {
        const Clock& clock, const Log& log);
   Status prepare(ContextHandle context);
 
+  // lane_calls.cc: callers' threads
+  Result<EventHandle> record_ready(StreamHandle producer);
+  void doubt() REQUIRES(mutex_);
+  Status make_wait(StreamHandle stream, EventHandle copied, DeviceAddress awaited, std::uint32_t value);
+
   // lane.cc: threads and what they tell each other
   void post(Event event);
   void ring();
@@ -140,11 +151,15 @@ class Lane final : public PlaneWatcher {
   void run();
   void handle(Event event);
   void progress();
+  [[nodiscard]] std::optional<Duration> longest_nap() const;
   void check_patience();
+  void check_device(EventHandle event);
+  void break_down(const Status& cause);
+  void end_everything();
   void finish(Request& request, const Ending& ending);
   void finish(Batch& batch);
   void give_up();
-  bool let_streams_go_on(StreamHandle stream);
+  bool let_streams_go_on();
   bool streams_have_passed();
 
   // lane_agreement.cc: from requests to batches
@@ -155,44 +170,48 @@ class Lane final : public PlaneWatcher {
   void add_batch(std::vector<Request*> requests, Generation generation);
 
   // lane_device.cc: the fast path
-  void enqueue(Batch& batch);
-  Status put_on_streams(Batch& batch);
-  Status reduce(const Batch& batch);
-  struct Verdict {
-    const std::uint32_t* flag;
-    std::uint32_t from;
-    std::uint32_t to;
-  };
-  Status copy_out(Batch& batch, const Verdict& verdict, bool with_memory, StreamHandle stream);
+  [[nodiscard]] bool usable() const noexcept;
+  void enqueue_queued();
+  [[nodiscard]] bool has_room(const Batch& batch);
+  bool enqueue(Batch& batch);
+  Status put_on_streams(Batch& batch, OnStreams& borrowed, bool& launched);
+  Status reduce(const Batch& batch, const OnStreams& borrowed, CommunicatorHandle communicator);
   void notice_decisions();
-  void release_stage(Batch& batch);
+  void set_mirror(Batch& batch, bool done);
+  void release_stable();
+  void release(Batch& batch);
 
   // lane_messages.cc: what lanes tell each other beside the log
-  void tell_all(MessageKind kind);
+  void tell_all(MessageKind kind, std::uint64_t position);
   void tell(MemberId to, const Message& message);
   void hear(const Message& message);
+  void attend();
+  bool known_everywhere(std::uint64_t position);
   void answer_questions();
   void serve_flush();
   void lose();
 
   // lane_repair.cc: from one communicator to the next
   void retire_communicator(const char* why);
-  Status take_flag();
   void advance_repair();
   void repaired(const Ending& ending);
   void invite();
   void invited(const Invitation& invitation, const Ending& ending);
+  void adopt_communicator();
+  void let_go_of_communicators();
 
   // lane_carry.cc: through the host
-  void advance(Batch& batch);
+  Status advance(Batch& batch);
+  [[nodiscard]] Result<bool> is_ready(const Batch& batch) const;
   Status fill(Batch& batch);
   void exchange(Batch& batch);
   void exchanged(Batch& batch, const Ending& ending);
-  Status empty(Batch& batch, bool broken);
+  void empty(Batch& batch);
   void end_carrying(Batch& batch);
-  void fail(Batch& batch, const Status& status);
-  [[nodiscard]] DriverCode state_of(EventHandle event) const { return runtime_->driver.event_query(event); }
-  [[nodiscard]] Pieces pieces_of(const Batch& batch, bool targets) const;
+  [[nodiscard]] static Pieces pieces_of(const Batch& batch, bool targets);
+  [[nodiscard]] double divisor_of(const Batch& batch) const {
+    return batch.signature.op == ReduceOp::average ? batch.ending.contributors : 1;
+  }
   [[nodiscard]] bool is_root(const Batch& batch) const {
     return batch.signature.kind == Collective::broadcast && batch.root == self_;
   }
@@ -204,6 +223,7 @@ class Lane final : public PlaneWatcher {
   const Clock& clock_;
   const Log& log_;
   std::unique_ptr<Gpu> gpu_;
+  std::unique_ptr<Ferry> ferry_;
   std::unique_ptr<Builder> builder_;  // null where there is no NCCL
 
   Mutex mutex_;
@@ -214,17 +234,19 @@ class Lane final : public PlaneWatcher {
   std::vector<View> entered_ GUARDED_BY(mutex_);
   std::vector<EventHandle> ready_events_ GUARDED_BY(mutex_);  // free ones
   std::vector<EventHandle> all_ready_events_ GUARDED_BY(mutex_);
-  // Of each stream that was made to wait for a word, when it has passed the last one: words must live until then.
-  std::map<StreamHandle, EventHandle> passed_ GUARDED_BY(mutex_);
+  // Of each stream that was made to wait for a mirror, when it has passed the last one: mirrors must live until then.
+  // And of each thread: a handle can stand for another stream in each (CU_STREAM_PER_THREAD).
+  std::map<std::pair<StreamHandle, std::thread::id>, EventHandle> passed_ GUARDED_BY(mutex_);
+  std::size_t orders_ GUARDED_BY(mutex_) = 0;  // order() is about to make a stream wait
   std::size_t unfinished_ GUARDED_BY(mutex_) = 0;
   std::vector<Message> told_ GUARDED_BY(mutex_);
   std::uint64_t flushes_ GUARDED_BY(mutex_) = 0;  // asked for
   std::uint64_t flushed_ GUARDED_BY(mutex_) = 0;  // ... of which so many have been served
   bool rang_ GUARDED_BY(mutex_) = false;
+  bool doubted_ GUARDED_BY(mutex_) = false;
   bool stopping_ GUARDED_BY(mutex_) = false;
-  Status stop_cause_ GUARDED_BY(mutex_);
-  std::atomic<std::uint64_t> entered_epoch_{0};  // for a wait inside of NCCL
-  std::atomic<bool> stands_{false};
+  Status refusal_ GUARDED_BY(mutex_);  // not ok: nothing is taken on any more
+  std::atomic<bool> stands_{false};    // written by the lane's thread
 
   // --- of the lane's thread
   std::map<Epoch, View> views_;                 // those since the last repair
@@ -234,10 +256,10 @@ class Lane final : public PlaneWatcher {
   std::uint64_t next_index_ = 1;
   StreamHandle stream_ = nullptr;  // copy-in, NCCL, copy-out
   StreamHandle notices_ = nullptr;
-  // A flag for each generation, since copy-outs of an older one may still come. The first is never raised.
-  std::span<std::uint32_t> flags_;
-  std::size_t flags_used_ = 0;
-  std::uint32_t* abort_flag_ = nullptr;
+  EventHandle probe_ = nullptr;         // never recorded: what it says is of the device
+  Status broken_;                       // not ok: the device cannot be used, and this rank is leaving the others
+  std::uint64_t fusion_bytes_ = 0;      // agreed upon
+  std::uint64_t own_fusion_bytes_ = 0;  // what this device has memory for
   // The communicator that all members have agreed to use or build; kept until the next repair has been agreed.
   Generation generation_ = 0;
   Epoch generation_epoch_;
@@ -245,8 +267,6 @@ class Lane final : public PlaneWatcher {
   std::uint64_t positions_ = 0;  // operations that were agreed to go through it
   std::uint64_t done_ = 0;       // ... decided DONE here
   std::uint64_t stable_ = 0;     // ... known to be DONE at every member
-  std::optional<CommunicatorHandle> communicator_;
-  bool lost_ = false;  // it has failed, here or at another member
   RepairState repair_state_ = RepairState::none;
   Repair repair_{*this};
   std::vector<std::unique_ptr<Invitation>> invitations_;

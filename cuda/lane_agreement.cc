@@ -12,7 +12,7 @@ namespace {
 
 // Positions in the record of a request. All are reduced by `min`; of a value and its complement that gives the least
 // and the greatest that a member said.
-enum Entry : std::size_t { kStands, kStandsNot, kSignature, kSignatureNot, kRoot, kRootNot, kDone };
+enum RequestEntry : std::size_t { kStands, kStandsNot, kSignature, kSignatureNot, kRoot, kRootNot, kDone };
 
 std::string describe(const Signature& signature) {
   std::string text = to_string(signature.kind);
@@ -32,7 +32,10 @@ bool fuse(const Signature& first, const Signature& second) {
 }  // namespace
 
 void Lane::agree(Request& request) {
-  const std::int64_t stands = communicator_ && !lost_ ? generation_ : 0;
+  // Said before anything is enqueued: a member without memory for the stage would have to give the communicator up.
+  const bool takes_part =
+      usable() && gpu_->has_device_block(request.request.count * staging_of(request.request).element_bytes);
+  const std::int64_t stands = takes_part ? generation_ : 0;
   const auto signature = static_cast<std::int64_t>(request.request.pack());
   const auto root = static_cast<std::int64_t>(request.root_member.value);
   request.record_ = {stands, ~stands, signature, ~signature, root, ~root, static_cast<std::int64_t>(done_)};
@@ -43,8 +46,10 @@ void Lane::agree(Request& request) {
 }
 
 void Lane::agreed(Request& request, const Ending& ending) {
-  if (ending.status.ok())
+  if (ending.status.ok() && broken_.ok())
     group_.push_back(&request);
+  else if (!broken_.ok())
+    finish(request, {broken_, ending.epoch, 0, false});
   else
     finish(request, ending);
 }
@@ -52,7 +57,9 @@ void Lane::agreed(Request& request, const Ending& ending) {
 // The communicator that all members have said stands, or nothing: then the host carries the tensor.
 std::optional<Generation> Lane::path_of(const Request& request, Status& error) const {
   const auto& record = request.record_;
-  const auto differs = [&](Entry value, Entry complement) { return record[value] != ~record[complement]; };
+  const auto differs = [&](RequestEntry value, RequestEntry complement) {
+    return record[value] != ~record[complement];
+  };
   if (differs(kSignature, kSignatureNot) || differs(kRoot, kRootNot)) {
     const Signature one = signature_of(record[kSignature]), other = signature_of(~record[kSignatureNot]);
     error = Status(StatusCode::mismatch,
@@ -79,7 +86,7 @@ void Lane::form_batches() {
     }
     if (own != 0) stable_ = std::max(stable_, static_cast<std::uint64_t>(request->record_[kDone]));
     if (!fused.empty() && (own != path || !fuse(fused.front()->request, request->request) ||
-                           bytes + request->memory.bytes > options_.fusion_bytes || fused.size() == kPiecesMost)) {
+                           bytes + request->memory.bytes > fusion_bytes_ || fused.size() == kPiecesMost)) {
       add_batch(std::exchange(fused, {}), path);
       bytes = 0;
     }
@@ -101,7 +108,9 @@ void Lane::add_batch(std::vector<Request*> requests, Generation generation) {
   batch.requests = std::move(requests);
   batch.generation = generation;
   batch.ending = {{}, generation_epoch_, generation_size_, false};
-  if (generation != 0) enqueue(batch);
+  if (generation == 0) return;
+  batch.position = ++positions_;
+  batch.state = usable() ? BatchState::queued : BatchState::frozen;
 }
 
 }  // namespace hora::cuda

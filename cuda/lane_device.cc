@@ -35,9 +35,20 @@ NcclOp nccl_op(ReduceOp op) {
   return NcclOp::sum;
 }
 
+// On streams at one time. A stream takes some thousand commands, the caller's among them, and then blocks who has more.
+constexpr std::size_t kUndecidedMost = 32;
+constexpr std::uint64_t kCommandsMost = 256;
+constexpr std::size_t kRetainedMost = 64;  // stages, those of undecided operations among them
+
+constexpr std::uint64_t kCommandsOfBatch = 8;  // beside one for each request
+
+std::size_t stage_bytes(const Batch& batch) {
+  return std::max<std::size_t>(batch.signature.count * batch.staging.element_bytes, 1);
+}
+
 }  // namespace
 
-Pieces Lane::pieces_of(const Batch& batch, bool targets) const {
+Pieces Lane::pieces_of(const Batch& batch, bool targets) {
   Pieces pieces;
   pieces.count = static_cast<std::uint32_t>(batch.requests.size());
   std::uint64_t begin = 0;
@@ -51,117 +62,176 @@ Pieces Lane::pieces_of(const Batch& batch, bool targets) const {
   return pieces;
 }
 
-// A member that cannot enqueue leaves its communicator: the others learn of it, and the host carries the operation.
-void Lane::enqueue(Batch& batch) {
-  batch.position = ++positions_;
-  batch.state = BatchState::frozen;
-  if (!communicator_ || lost_) return;
-  batch.since = clock_.now();
-  const Status status = put_on_streams(batch);
-  if (!status.ok()) {
-    log_(LogLevel::warn, "cuda", "device operation #{}: {}; the host carries it", batch.index, status.message());
-    lose();
-    return;
+bool Lane::usable() const noexcept {
+  // relaxed: only this thread writes it
+  return stands_.load(std::memory_order_relaxed) && !builder_->is_doomed(generation_);
+}
+
+void Lane::enqueue_queued() {
+  for (const auto& batch : batches_) {
+    if (batch->state != BatchState::queued) continue;
+    if (!usable() || !has_room(*batch) || !enqueue(*batch)) return;
   }
+}
+
+// What is before it on the streams gets there in any case, since all members enqueue in the same order.
+bool Lane::has_room(const Batch& batch) {
+  std::size_t undecided = 0, retained = 0;
+  std::uint64_t commands = batch.requests.size() + kCommandsOfBatch;
+  for (const auto& other : batches_) {
+    if (!other->on_streams) continue;
+    ++retained;
+    if (other->state != BatchState::enqueued) continue;
+    ++undecided;
+    commands += other->on_streams->commands;
+  }
+  if (undecided > 0 && (undecided >= kUndecidedMost || commands > kCommandsMost)) return false;
+  if (retained < kRetainedMost && gpu_->has_word()) return true;
+  if (known_everywhere(done_)) release_stable();
+  return false;  // once more when that is told
+}
+
+// False: there is no room yet. A member that cannot enqueue leaves its communicator: the others learn of it, and the
+// host carries the operation.
+bool Lane::enqueue(Batch& batch) {
+  const auto stage = gpu_->take_device_block(stage_bytes(batch));
+  const auto retains = [](const auto& other) { return other->on_streams.has_value(); };
+  if (!stage.ok() && std::ranges::any_of(batches_, retains)) {
+    if (known_everywhere(done_)) release_stable();
+    return false;
+  }
+  OnStreams borrowed;
+  bool launched = false;
+  Status status = stage.status();
+  if (stage.ok()) {
+    borrowed.stage = stage.value();
+    borrowed.word = gpu_->take_word();
+    borrowed.since = clock_.now();
+    borrowed.commands = batch.requests.size() + kCommandsOfBatch;
+    status = put_on_streams(batch, borrowed, launched);
+  } else if (batch.requests.size() > 1) {
+    own_fusion_bytes_ = batch.signature.count * size_of(batch.signature.dtype) / 2;
+  }
+  if (!status.ok() && !launched) {
+    log_(LogLevel::warn, "cuda", "device operation #{}: {}; the host carries it", batch.index, status.message());
+    batch.state = BatchState::frozen;
+    if (stage.ok()) {  // whoever has these next has them on the same stream
+      gpu_->give_back(borrowed.stage);
+      gpu_->give_back(borrowed.word, borrowed.word.held, borrowed.word.pending);
+      gpu_->give_back_event(borrowed.copied);
+    }
+    lose();
+    return true;
+  }
+  batch.on_streams = borrowed;
   batch.state = BatchState::enqueued;
-  batch.on_streams = true;
+  if (!status.ok()) {  // it may be done here or not, and nobody will ever know
+    break_down(status);
+    return true;
+  }
   const MutexLock lock(mutex_);
   for (Request* request : batch.requests) {
     request->stage_ = Request::Stage::enqueued;
-    request->copied_ = batch.copied;
-    request->word_ = batch.word->address;
-    request->word_ended_ = batch.word->ended();
+    request->copied_ = borrowed.copied;
+    request->awaited_ = borrowed.word.awaited();
+    request->awaited_value_ = borrowed.word.ended();
   }
   finished_.notify_all();
+  return true;
 }
 
-Status Lane::put_on_streams(Batch& batch) {
+// `launched`: the copy-out is on the stream, and may decide.
+Status Lane::put_on_streams(Batch& batch, OnStreams& borrowed, bool& launched) {
   const Driver& driver = runtime_->driver;
-  auto stage = gpu_->take_device_block(std::max<std::size_t>(batch.signature.count * batch.staging.element_bytes, 1));
-  if (!stage.ok()) return stage.status();
-  batch.stage = stage.value();
-  auto word = gpu_->take_word();
-  if (!word.ok()) return word.status();
-  batch.word = word.value();
   auto copied = gpu_->take_event();
   if (!copied.ok()) return copied.status();
-  batch.copied = copied.value();
+  borrowed.copied = copied.value();
   for (const Request* request : batch.requests) HORA_DRIVER_TRY(driver, stream_wait_event, stream_, request->ready_, 0);
+  const DeviceAddress stage = borrowed.stage.address;
   if (batch.signature.kind == Collective::allreduce || is_root(batch))
-    HORA_TRY(gpu_->copy_in(batch.staging.in, pieces_of(batch, false), batch.stage.address, stream_));
-  HORA_TRY(reduce(batch));
-  HORA_TRY(copy_out(batch, {abort_flag_, batch.word->pending, batch.word->done()}, !is_root(batch), stream_));
-  HORA_DRIVER_TRY(driver, event_record, batch.copied, stream_);
-  HORA_DRIVER_TRY(driver, stream_wait_event, notices_, batch.copied, 0);
+    HORA_TRY(gpu_->copy_in(batch.staging.in, pieces_of(batch, false), stage, stream_));
+  const Builder::Use use(*builder_, generation_);
+  if (!use) return {StatusCode::peer_failed, "the communicator was given up"};
+  HORA_TRY(reduce(batch, borrowed, (*use).handle));
+  const Word& word = borrowed.word;
+  const Decision decision{reinterpret_cast<std::uint32_t*>(word.address), (*use).abort_flag, word.held, word.done(),
+                          word.frozen()};
+  const Pieces targets = is_root(batch) ? Pieces{} : pieces_of(batch, true);
+  HORA_TRY(gpu_->copy_out(batch.staging.out, targets, stage, divisor_of(batch), decision, stream_));
+  launched = true;
+  HORA_DRIVER_TRY(driver, copy_to_host, word.mirror, word.address, sizeof(std::uint32_t), stream_);
+  HORA_DRIVER_TRY(driver, event_record, borrowed.copied, stream_);
+  HORA_DRIVER_TRY(driver, stream_wait_event, notices_, borrowed.copied, 0);
   HORA_DRIVER_TRY(driver, stream_call_host, notices_, &Lane::ring_from_driver, this);
   return {};
 }
 
 // NCCL, in place on the stage. Returns when it has put its work on the stream, which takes long only for the first
 // operations of a communicator: it then connects.
-Status Lane::reduce(const Batch& batch) {
+Status Lane::reduce(const Batch& batch, const OnStreams& borrowed, CommunicatorHandle communicator) {
   const Nccl& nccl = *runtime_->nccl;
-  void* stage = reinterpret_cast<void*>(batch.stage.address);
+  void* stage = reinterpret_cast<void*>(borrowed.stage.address);
   const std::size_t bytes = batch.signature.count * batch.staging.element_bytes;
   NcclCode code = kNcclSuccess;
   if (batch.signature.kind == Collective::allreduce) {
     code = nccl.allreduce(stage, stage, batch.signature.count, nccl_type(batch.signature.dtype),
-                          nccl_op(batch.signature.op), *communicator_, stream_);
+                          nccl_op(batch.signature.op), communicator, stream_);
   } else {
     const auto root = views_.at(generation_epoch_).rank_of(batch.root);
     if (!root) return {StatusCode::peer_failed, "the root is no member of the communicator"};
-    code = nccl.broadcast(stage, stage, bytes, NcclType::uint8, root->value, *communicator_, stream_);
+    code = nccl.broadcast(stage, stage, bytes, NcclType::uint8, root->value, communicator, stream_);
   }
-  const auto goes_on = [&] {
-    return entered_epoch_.load(std::memory_order_acquire) == generation_epoch_.value &&
-           clock_.now() - batch.since < options_.operation_timeout;
-  };
-  while (code == kNcclInProgress && goes_on()) {
+  while (code == kNcclInProgress && !builder_->is_doomed(generation_) &&
+         clock_.now() - borrowed.since < options_.operation_timeout) {
     std::this_thread::yield();
-    if (nccl.communicator_state(*communicator_, &code) != kNcclSuccess) code = kNcclInternalError;
+    attend();
+    if (nccl.communicator_state(communicator, &code) != kNcclSuccess) code = kNcclInternalError;
   }
   if (code == kNcclSuccess) return {};
+  if (code == kNcclInProgress) return {StatusCode::peer_failed, "NCCL did not get through to the other ranks"};
   return {StatusCode::resource, std::string("NCCL failed: ") + nccl.error_text(code)};
-}
-
-// Decides the operation on the device, and copies its result to the targets if that is what was decided.
-Status Lane::copy_out(Batch& batch, const Verdict& verdict, bool with_memory, StreamHandle stream) {
-  const Decision decision{reinterpret_cast<std::uint32_t*>(batch.word->address), verdict.flag, verdict.from, verdict.to,
-                          batch.word->frozen()};
-  Pieces pieces{};
-  if (with_memory) pieces = pieces_of(batch, true);
-  const double divisor = batch.signature.op == ReduceOp::average ? batch.ending.contributors : 1;
-  HORA_TRY(gpu_->copy_out(batch.staging.out, pieces, batch.stage.address, divisor, decision, stream));
-  HORA_DRIVER_TRY(runtime_->driver, copy_to_host, batch.word->mirror, batch.word->address, sizeof(std::uint32_t),
-                  stream);
-  return {};
 }
 
 void Lane::notice_decisions() {
   for (const auto& batch : batches_) {
     if (batch->state != BatchState::enqueued) continue;
+    OnStreams& there = *batch->on_streams;
     // acquire: the device has written the result before.
-    const std::uint32_t decided = std::atomic_ref(*batch->word->mirror).load(std::memory_order_acquire);
-    if (decided == batch->word->frozen()) {
+    const std::uint32_t decided = std::atomic_ref(*there.word.mirror).load(std::memory_order_acquire);
+    if (decided == there.word.frozen()) {
       // One of an older communicator has been agreed upon already.
       batch->state = batch->generation == generation_ ? BatchState::frozen : BatchState::waiting;
-    } else if (decided == batch->word->done()) {
+    } else if (decided == there.word.done()) {
       batch->state = BatchState::held;
       ++done_;
       finish(*batch);
-      gpu_->give_back(*std::exchange(batch->word, std::nullopt), decided);
-      gpu_->give_back_event(std::exchange(batch->copied, nullptr));
     } else {
       break;  // in the order of the stream
     }
+    there.held = decided;
   }
-  for (const auto& batch : batches_)
-    if (batch->state == BatchState::held && batch->generation == generation_ && batch->position <= stable_)
-      release_stage(*batch);
 }
 
-void Lane::release_stage(Batch& batch) {
-  gpu_->give_back(std::exchange(batch.stage, {}));
+// For streams that wait: what the device has frozen is done after all, or broken.
+void Lane::set_mirror(Batch& batch, bool done) {
+  const Word& word = batch.on_streams->word;
+  // release: a stream that sees it sees what was carried.
+  std::atomic_ref(*word.mirror).store(done ? word.done() : word.broken(), std::memory_order_release);
+}
+
+void Lane::release_stable() {
+  for (const auto& batch : batches_)
+    if (batch->state == BatchState::held && batch->generation == generation_ && batch->position <= stable_)
+      release(*batch);
+}
+
+void Lane::release(Batch& batch) {
+  if (const auto there = std::exchange(batch.on_streams, std::nullopt)) {
+    gpu_->give_back(there->stage);
+    gpu_->give_back(there->word, there->held, *there->word.mirror);
+    gpu_->give_back_event(there->copied);
+  }
+  batch.carried = {};
   batch.state = BatchState::ended;
 }
 

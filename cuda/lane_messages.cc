@@ -1,23 +1,11 @@
 // What lanes tell each other beside the log of operations: that a communicator has failed, and what each one has.
 #include <algorithm>
+#include <utility>
 
 #include "base/wire.h"
 #include "cuda/lane.h"
 
 namespace hora::cuda {
-
-void Lane::told(MemberId from, std::span<const std::byte> bytes) {
-  wire::Reader in(bytes);
-  Message message{from};
-  message.kind = static_cast<MessageKind>(in.below(3));
-  message.generation = static_cast<Generation>(in.u64());
-  message.position = in.u64();
-  if (!in.finished()) return log_(LogLevel::warn, "cuda", "member {:x} sent a malformed message", from.value);
-  const MutexLock lock(mutex_);
-  told_.push_back(message);
-  rang_ = true;
-  rung_.notify_one();
-}
 
 void Lane::tell(MemberId to, const Message& message) {
   wire::Writer out;
@@ -27,25 +15,22 @@ void Lane::tell(MemberId to, const Message& message) {
   plane_.tell(to, out.take());
 }
 
-void Lane::tell_all(MessageKind kind) {
+void Lane::tell_all(MessageKind kind, std::uint64_t position) {
   for (const Member& member : views_.at(generation_epoch_).members)
-    if (member.id != self_) tell(member.id, {self_, kind, generation_, positions_});
+    if (member.id != self_) tell(member.id, {self_, kind, generation_, position});
 }
 
 void Lane::hear(const Message& message) {
-  if (message.kind == MessageKind::question) {
+  if (message.kind == MessageKind::question)
     questions_.push_back(message);
-  } else if (message.kind == MessageKind::lost) {
-    if (message.generation == generation_ && communicator_) lost_ = true;
-  } else if (question_ && message.generation == question_->generation && message.position == question_->position) {
+  else if (question_ && message.generation == question_->generation && message.position == question_->position)
     answers_.push_back(message.from);
-  }
 }
 
 // Gives the communicator up, and has the others do so: they may wait in it for this one.
 void Lane::lose() {
-  lost_ = true;
-  tell_all(MessageKind::lost);
+  builder_->doom(generation_);
+  tell_all(MessageKind::lost, 0);
   ring();
 }
 
@@ -59,20 +44,31 @@ void Lane::answer_questions() {
   });
 }
 
-bool Lane::drain(std::optional<TimePoint> deadline) {
-  return wait_until([this] { return unfinished_ == 0; }, deadline);
-}
-
-bool Lane::flush(std::optional<TimePoint> deadline) {
-  if (!drain(deadline)) return false;
-  std::uint64_t own = 0;
+// While this thread waits inside of NCCL: others may need an answer before they come there.
+void Lane::attend() {
+  std::vector<Message> messages;
   {
     const MutexLock lock(mutex_);
-    own = ++flushes_;
-    rang_ = true;
-    rung_.notify_one();
+    messages.swap(told_);
   }
-  return wait_until([this, own] { return flushed_ >= own || stopping_; }, deadline);
+  for (const Message& message : messages) hear(message);
+  notice_decisions();
+  answer_questions();
+}
+
+// Whether all members are known to have what was enqueued on the communicator up to `position`; asks them otherwise.
+bool Lane::known_everywhere(std::uint64_t position) {
+  if (generation_ == 0 || generation_size_ == 1) stable_ = std::max(stable_, position);
+  if (stable_ >= position) return true;
+  if (!question_ || question_->generation != generation_ || question_->position < position) {
+    question_ = Message{self_, MessageKind::question, generation_, position};
+    answers_.clear();
+    tell_all(MessageKind::question, position);
+  }
+  for (const Member& member : views_.at(generation_epoch_).members)
+    if (member.id != self_ && std::ranges::find(answers_, member.id) == answers_.end()) return false;
+  stable_ = std::exchange(question_, std::nullopt)->position;
+  return true;
 }
 
 // Results on the communicator are retained here until all have them; what the host carries it looks after itself.
@@ -86,19 +82,7 @@ void Lane::serve_flush() {
   const auto rests = [this](const auto& batch) {
     return batch->state == BatchState::held && batch->generation == generation_;
   };
-  if (!std::ranges::all_of(batches_, rests)) return;
-  const bool alone = generation_ == 0 || generation_size_ == 1;
-  if (!alone && stable_ < positions_) {
-    if (!question_ || question_->generation != generation_ || question_->position != positions_) {
-      question_ = Message{self_, MessageKind::question, generation_, positions_};
-      answers_.clear();
-      tell_all(MessageKind::question);
-    }
-    for (const Member& member : views_.at(generation_epoch_).members)
-      if (member.id != self_ && std::ranges::find(answers_, member.id) == answers_.end()) return;
-    stable_ = positions_;
-  }
-  question_.reset();
+  if (!std::ranges::all_of(batches_, rests) || !known_everywhere(positions_)) return;
   const MutexLock lock(mutex_);
   flushed_ = wanted;
   finished_.notify_all();

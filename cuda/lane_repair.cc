@@ -12,14 +12,10 @@ namespace hora::cuda {
 namespace {
 
 // Positions in the record of a repair, all reduced by `min`; of complements that is the greatest.
-enum Entry : std::size_t { kShortest, kLongestNot, kHasNccl, kNextIndexNot };
-
-constexpr int kGenerationBits = 20;  // of communicators of one view
-constexpr std::size_t kFlags = 4096;
+enum RepairEntry : std::size_t { kShortest, kLongestNot, kHasNccl, kNextIndexNot, kFusionBytes };
 
 Generation next_generation(Generation last, Epoch last_epoch, Epoch epoch) {
-  if (epoch == last_epoch) return last + 1;
-  return static_cast<Generation>(epoch.value) << kGenerationBits | 1;
+  return epoch == last_epoch ? last + 1 : first_generation(epoch);
 }
 
 }  // namespace
@@ -27,14 +23,11 @@ Generation next_generation(Generation last, Epoch last_epoch, Epoch epoch) {
 void Lane::retire_communicator(const char* why) {
   if (repair_state_ != RepairState::none) return;
   repair_state_ = RepairState::deciding;
-  if (abort_flag_ != nullptr) {
-    // release: before anything of the communicator ends because of the abort.
-    std::atomic_ref(*abort_flag_).store(1, std::memory_order_release);
-  }
-  if (builder_) builder_->abort();
-  if (communicator_)
+  if (builder_) builder_->doom(generation_);
+  for (const auto& batch : batches_)
+    if (batch->state == BatchState::queued) batch->state = BatchState::frozen;
+  if (stands_.exchange(false, std::memory_order_relaxed))  // relaxed: it says nothing of other memory
     log_(LogLevel::info, "nccl", "the communicator of epoch {} is given up: {}", generation_epoch_.value, why);
-  communicator_.reset();
 }
 
 // Once it is final here how far the operations on the old communicator came, all members compare that.
@@ -52,6 +45,7 @@ void Lane::advance_repair() {
   repair_.record[kLongestNot] = ~(is_new ? std::int64_t{0} : done);
   repair_.record[kHasNccl] = builder_ ? 1 : 0;
   repair_.record[kNextIndexNot] = ~static_cast<std::int64_t>(next_index_);
+  repair_.record[kFusionBytes] = static_cast<std::int64_t>(own_fusion_bytes_);
   auto* bytes = reinterpret_cast<std::byte*>(repair_.record.data());
   plane_.run("hora:device:repair",
              {Collective::allreduce, DataType::int64, ReduceOp::min, Rank{0}, repair_.record.size()}, {},
@@ -60,7 +54,7 @@ void Lane::advance_repair() {
 
 void Lane::repaired(const Ending& ending) {
   const StatusCode code = ending.status.code();
-  if (code == StatusCode::fenced || code == StatusCode::shut_down) return;  // stop() comes
+  if (!ending.status.ok() && code != StatusCode::peer_failed) return;  // this rank is out of it, and stop() comes
   if (!ending.status.ok()) {
     log_(LogLevel::warn, "cuda", "the members could not agree on the devices: {}", ending.status.message());
     repair_state_ = RepairState::deciding;  // the same on every member
@@ -71,11 +65,11 @@ void Lane::repaired(const Ending& ending) {
   for (const auto& batch : batches_) {
     if (batch->generation == 0 || batch->generation != generation_) continue;
     if (batch->position <= shortest) {
-      release_stage(*batch);
+      release(*batch);
       continue;
     }
-    batch->cargo = batch->position <= longest ? Cargo::result : Cargo::inputs;
-    batch->holds_result = batch->state == BatchState::held;
+    batch->carried.cargo = batch->position <= longest ? Cargo::result : Cargo::inputs;
+    batch->carried.holds_result = batch->state == BatchState::held;
     if (batch->state != BatchState::enqueued) batch->state = BatchState::waiting;
   }
   if (generation_ == 0) next_index_ = static_cast<std::uint64_t>(~repair_.record[kNextIndexNot]);
@@ -84,28 +78,10 @@ void Lane::repaired(const Ending& ending) {
   generation_size_ = views_.at(ending.epoch).size();
   views_.erase(views_.begin(), views_.find(ending.epoch));
   positions_ = done_ = stable_ = 0;
-  lost_ = false;
+  fusion_bytes_ = static_cast<std::uint64_t>(repair_.record[kFusionBytes]);
   repair_state_ = RepairState::none;
-  if (const Status status = take_flag(); !status.ok()) {
-    log_(LogLevel::error, "cuda", "{}; device memory goes through the host", status.message());
-    return;
-  }
   if (repair_.record[kHasNccl] == 1) invite();
   ring();
-}
-
-Status Lane::take_flag() {
-  if (flags_.empty()) {
-    const auto block = gpu_->take_pinned_block(kFlags * sizeof(std::uint32_t));
-    if (!block.ok()) return block.status();
-    flags_ = {reinterpret_cast<std::uint32_t*>(block.value().memory), kFlags};
-    std::ranges::fill(flags_, 0u);
-  }
-  // A flag comes round again after thousands of views.
-  flags_used_ = flags_used_ % (kFlags - 1) + 1;
-  abort_flag_ = &flags_[flags_used_];
-  *abort_flag_ = 0;
-  return {};
 }
 
 void Lane::invite() {
@@ -120,13 +96,34 @@ void Lane::invite() {
 }
 
 void Lane::invited(const Invitation& invitation, const Ending& ending) {
-  const bool is_current = invitation.generation == generation_ && repair_state_ == RepairState::none && !lost_;
+  const bool is_current = invitation.generation == generation_ && repair_state_ == RepairState::none;
   const bool has_id = std::ranges::any_of(invitation.id.bytes, [](std::byte byte) { return byte != std::byte{0}; });
   if (ending.status.ok() && is_current && has_id) {
     const View& view = views_.at(generation_epoch_);
     builder_->build(generation_, invitation.id, view.size(), view.rank_of(self_).value().value);
   }
   std::erase_if(invitations_, [&](const auto& other) { return other.get() == &invitation; });
+}
+
+// Not before what was on the last one has come to its end: operations on a new one may need more memory of the device,
+// and the driver may give none while streams stall.
+void Lane::adopt_communicator() {
+  if (!builder_ || generation_ == 0 || repair_state_ != RepairState::none || stands_.load(std::memory_order_relaxed))
+    return;
+  const auto is_old = [this](const auto& batch) { return batch->was_for_nccl() && batch->generation != generation_; };
+  const auto standing = builder_->standing();
+  if (!standing || standing->generation != generation_ || std::ranges::any_of(batches_, is_old)) return;
+  stands_.store(true, std::memory_order_relaxed);  // relaxed: it says nothing of other memory
+  log_(LogLevel::info, "nccl", "a communicator of {} ranks stands (epoch {})", generation_size_,
+       generation_epoch_.value);
+}
+
+void Lane::let_go_of_communicators() {
+  if (!builder_ || builder_->is_clear()) return;
+  const auto is_doomed = [this](const auto& batch) {
+    return batch->was_for_nccl() && builder_->is_doomed(batch->generation);
+  };
+  if (std::ranges::none_of(batches_, is_doomed) && streams_have_passed()) builder_->let_go();
 }
 
 }  // namespace hora::cuda

@@ -19,9 +19,13 @@ Library::Library(void* handle) : handle_(handle) {
 }
 
 void* Library::find(const char* symbol) {
-  void* found = ::dlsym(handle_, symbol);
+  void* found = look_up(symbol);
   if (found == nullptr) missing_ += (missing_.empty() ? "" : ", ") + std::string(symbol);
   return found;
+}
+
+void* Library::look_up(const char* symbol) const {
+  return ::dlsym(handle_, symbol);
 }
 
 }  // namespace hora::cuda

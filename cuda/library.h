@@ -18,6 +18,11 @@ class Library {
   void bind(const char* symbol, Function*& slot) {
     slot = reinterpret_cast<Function*>(find(symbol));
   }
+  // The same of what later versions have; null where it is not there.
+  template <typename Function>
+  void bind_if_there(const char* symbol, Function*& slot) {
+    slot = reinterpret_cast<Function*>(look_up(symbol));
+  }
   // Names of symbols that were asked for and are not there; empty: all are.
   [[nodiscard]] const std::string& missing() const noexcept { return missing_; }
   // Where the file lies, as the loader says.
@@ -26,6 +31,7 @@ class Library {
  private:
   explicit Library(void* handle);
   void* find(const char* symbol);
+  [[nodiscard]] void* look_up(const char* symbol) const;
 
   void* handle_;
   std::string missing_;

@@ -23,6 +23,7 @@ Result<NcclFound> find_nccl() {
   library->bind("ncclCommGetAsyncError", nccl.communicator_state);
   library->bind("ncclAllReduce", nccl.allreduce);
   library->bind("ncclBroadcast", nccl.broadcast);
+  library->bind_if_there("ncclCommRevoke", nccl.communicator_revoke);
   const auto refuse = [&](std::string_view why) {
     return Status(StatusCode::unsupported, fmt::format("{}: {}", found.path, why));
   };

@@ -48,6 +48,8 @@ struct Nccl {
   NcclCode (*communicator_create)(CommunicatorHandle* communicator, int size, NcclUniqueId id, int rank,
                                   NcclConfig* config);
   NcclCode (*communicator_abort)(CommunicatorHandle communicator);
+  // Ends what is under way and frees nothing. Null before 2.28. `flags`: 0.
+  NcclCode (*communicator_revoke)(CommunicatorHandle communicator, int flags);
   NcclCode (*communicator_state)(CommunicatorHandle communicator, NcclCode* state);
   NcclCode (*allreduce)(const void* source, void* target, std::size_t count, NcclType type, NcclOp op,
                         CommunicatorHandle communicator, StreamHandle stream);

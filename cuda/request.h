@@ -35,11 +35,12 @@ class Request : private Errand {
   Lane* lane_ = nullptr;
   EventHandle ready_ = nullptr;
   std::array<std::int64_t, kRecordEntries> record_{};
-  // Guarded by the lane's mutex. Once enqueued: a stream that waits for `copied_` and then for `word_` sees the result.
+  // Guarded by the lane's mutex. Once enqueued: a stream that waits for `copied_` and then for `awaited_` sees the
+  // result.
   Stage stage_ = Stage::submitted;
   EventHandle copied_ = nullptr;
-  DeviceAddress word_ = 0;
-  std::uint32_t word_ended_ = 0;
+  DeviceAddress awaited_ = 0;
+  std::uint32_t awaited_value_ = 0;
 };
 
 }  // namespace hora::cuda

@@ -106,12 +106,12 @@ HORA_ANYWHERE bool decide(const Decision& decision) {
   const std::uint32_t raised = *static_cast<const volatile std::uint32_t*>(decision.abort);
   const std::uint32_t wanted = raised != 0 ? decision.frozen : decision.done;
 #ifdef __CUDA_ARCH__
-  const std::uint32_t before = atomicCAS(decision.word, decision.pending, wanted);
+  const std::uint32_t before = atomicCAS(decision.word, decision.held, wanted);
 #else
-  std::uint32_t before = decision.pending;
+  std::uint32_t before = decision.held;
   __atomic_compare_exchange_n(decision.word, &before, wanted, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 #endif
-  return (before == decision.pending ? wanted : before) == decision.done;
+  return (before == decision.held ? wanted : before) == decision.done;
 }
 
 }  // namespace hora::cuda

@@ -15,13 +15,13 @@ struct Pieces {
   std::uint32_t count;
 };
 
-// The compare-and-swap of protocol law 3: the first block of a copy-out that comes here takes `word` from `pending` to
+// The compare-and-swap of protocol law 3: the first block of a copy-out that comes here takes `word` from `held` to
 // `done`, or, where the host has raised `abort` before, to `frozen`; all blocks go by what it says then. `abort` is
 // raised before the communicator is aborted, so whatever an aborted reduction left in the stage is never copied out.
 struct Decision {
   std::uint32_t* word;         // on the device
   const std::uint32_t* abort;  // in pinned memory of the host; not 0: raised
-  std::uint32_t pending;
+  std::uint32_t held;
   std::uint32_t done;
   std::uint32_t frozen;
 };

@@ -200,10 +200,10 @@ class HORA_EXPORT Communicator {
 
   // Device memory of one CUDA device per communicator. The source is ready after what is on `stream` now, and what is
   // enqueued on `stream` afterwards sees the result. Returns once that is enqueued, which waits for the other ranks to
-  // make the call but not for the device; the memory stays in use until the handle is done. Throws Error: mismatch;
-  // unsupported where there is no driver or device, or while observing(). Through NCCL where all ranks have it, else
-  // through the host. Device operations, named ones among them, run one after another in the order in which ranks
-  // agreed on them.
+  // make the call, but for the device only where dozens of operations are on it already; the memory stays in use until
+  // the handle is done. Throws Error: mismatch; unsupported where there is no driver or device, while observing(), or
+  // where the stream captures a graph. Through NCCL where all ranks have it, else through the host. Device operations,
+  // named ones among them, run one after another in the order in which ranks agreed on them.
   Handle allreduce(const void* in, void* out, std::uint64_t count, DataType dtype, ReduceOp op, Stream stream);
   Handle broadcast(void* data, std::uint64_t count, DataType dtype, int root, Stream stream);
 

@@ -169,6 +169,10 @@ void Engine::tell(MemberId to, std::span<const std::byte> message) {
     log_(LogLevel::warn, "cuda", "{}", status.message());
 }
 
+void Engine::resign(const Status& cause) {
+  if (requests_ != nullptr) requests_->resign(cause);
+}
+
 void Engine::on_device_message(MemberId from, std::span<const std::byte> message) {
   const MutexLock lock(visible_mutex_);
   if (watcher_ != nullptr) watcher_->told(from, message);

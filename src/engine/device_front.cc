@@ -23,6 +23,14 @@ cuda::ContextHandle context_of(const cuda::Driver& driver, Stream stream) {
   return context;
 }
 
+Status not_capturing(const cuda::Driver& driver, Stream stream) {
+  int capturing = 0;
+  HORA_DRIVER_TRY(driver, stream_is_capturing, stream.handle, &capturing);
+  if (capturing == 0) return {};
+  return {StatusCode::unsupported,
+          "the stream captures a CUDA graph; a collective cannot be part of a graph, since ranks agree on each call"};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<DeviceFront>> DeviceFront::start(std::shared_ptr<const cuda::Runtime> runtime, Stream stream,
@@ -32,6 +40,7 @@ Result<std::unique_ptr<DeviceFront>> DeviceFront::start(std::shared_ptr<const cu
   if (context == nullptr)
     return Status(StatusCode::invalid_argument,
                   "the stream belongs to no CUDA context; select a device in this thread first (cudaSetDevice)");
+  HORA_TRY(not_capturing(runtime->driver, stream));
   std::unique_ptr<DeviceFront> front(new DeviceFront(engine, clock));
   front->runtime_ = runtime;
   auto lane = cuda::Lane::start(std::move(runtime), context, engine, self, options, clock, log);
@@ -45,7 +54,8 @@ DeviceFront::DeviceFront(Engine& engine, const Clock& clock) : engine_(engine), 
 
 DeviceFront::~DeviceFront() = default;
 
-void DeviceFront::check_context(Stream stream) const {
+void DeviceFront::check_stream(Stream stream) const {
+  if (const Status status = not_capturing(runtime_->driver, stream); !status.ok()) throw Error(status);
   if (context_of(runtime_->driver, stream) != lane_->context())
     throw Error(Status(StatusCode::invalid_argument,
                        "the stream is of another CUDA context than those before; a communicator serves one device"));
@@ -53,7 +63,7 @@ void DeviceFront::check_context(Stream stream) const {
 
 Work* DeviceFront::submit_device(std::string_view name, const Signature& signature, const Extent& extent,
                                  Stream stream) {
-  check_context(stream);
+  check_stream(stream);
   const Meaning meaning = meaning_of(signature, engine_.view());
   DeviceWork& work = *works_.take(2);
   work.tensor.assign(name);
@@ -79,7 +89,13 @@ Work* DeviceFront::run_device(const Signature& signature, const Extent& extent, 
       throw Error(status);
     }
   }
-  order(*work, stream);
+  try {
+    order(*work, stream);
+  } catch (...) {
+    wait(*work, std::nullopt);  // nobody else could, and the device uses the caller's memory
+    release(work);
+    throw;
+  }
   return work;
 }
 
@@ -96,6 +112,7 @@ void DeviceFront::release(Work* work) noexcept {
 }
 
 void DeviceFront::order(Work& work, Stream stream) {
+  check_stream(stream);
   if (const Status status = lane_->order(static_cast<DeviceWork&>(work), stream.handle); !status.ok())
     throw Error(status);
 }

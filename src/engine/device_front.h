@@ -52,7 +52,7 @@ class DeviceFront final : public WorkOwner {
   };
 
   DeviceFront(Engine& engine, const Clock& clock);
-  void check_context(Stream stream) const;
+  void check_stream(Stream stream) const;
 
   Engine& engine_;
   const Clock& clock_;

@@ -52,6 +52,8 @@ class ViewRequests {
   virtual ~ViewRequests() = default;
   // An operation is older than the operation timeout: have its fate decided.
   virtual void request_view_change(const Status& cause) = 0;
+  // This rank takes no further part, and the others go on without it.
+  virtual void resign(const Status& cause) = 0;
 };
 
 class Engine final : public Front, public HostPlane {
@@ -101,6 +103,7 @@ class Engine final : public Front, public HostPlane {
   void run(std::string_view name, const Signature& signature, MemberId root, const Extent& extent,
            Errand& errand) override;
   void tell(MemberId to, std::span<const std::byte> message) override;
+  void resign(const Status& cause) override;
   // `watcher` hears of the installed view at once, and of all later ones. Once; it outlives the sentinel's thread.
   void watch(PlaneWatcher& watcher);
 

@@ -116,6 +116,10 @@ void Sentinel::request_view_change(const Status& cause) {
   post([&](Inbox& inbox) { inbox.change_requests.push_back(cause); });
 }
 
+void Sentinel::resign(const Status& cause) {
+  post([&](Inbox& inbox) { inbox.resignation = cause; });
+}
+
 void Sentinel::on_peer_ended(MemberId member) {
   post([&](Inbox& inbox) { inbox.died.push_back(member); });
 }
@@ -136,6 +140,7 @@ void Sentinel::accept_inbox() {
   for (const MemberId peer : inbox.lost) dead_links_.emplace(peer, clock_.now() + kDeadLinkGrace);
   for (Status& cause : inbox.change_requests) membership_.request_view_change(std::move(cause), clock_.now());
   if (inbox.leave) membership_.leave(clock_.now());
+  if (!inbox.resignation.ok()) execute(elastic::Fence{inbox.resignation});
   if (inbox.self_marked) {
     execute(elastic::Fence{Status(StatusCode::fenced,
                                   "the thread that holds this rank's liveness word ended, so the "

@@ -109,6 +109,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   // Thread safe: no data pass between this member and `peer` any more.
   void on_data_link_down(MemberId peer);
   void request_view_change(const Status& cause) override;  // thread safe
+  void resign(const Status& cause) override;               // thread safe
   void on_peer_ended(MemberId member) override;            // on the watcher's thread
   void on_self_marked() override;                          // on the watcher's thread
 
@@ -121,6 +122,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
     std::optional<std::pair<MemberId, Epoch>> admission;
     bool leave = false;
     bool self_marked = false;
+    Status resignation;
   };
 
   void on_message(MemberId from, std::span<const std::byte> message) override;

@@ -37,6 +37,9 @@ class HostPlane {
                    Errand& errand) = 0;
   // Sends a small message to the watcher of a member. Never blocks; who dies or leaves may not hear it.
   virtual void tell(MemberId to, std::span<const std::byte> message) = 0;
+  // This rank cannot do its part any more: it leaves, without waiting for anybody, so that the others go on. Whatever
+  // is under way here or comes later ends with `cause`.
+  virtual void resign(const Status& cause) = 0;
 };
 
 // Hears of what the host's data plane does by itself; must not block.

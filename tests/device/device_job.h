@@ -15,17 +15,16 @@ namespace hora::device_test {
 
 using Runtimes = std::function<std::shared_ptr<const cuda::Runtime>(int rank)>;
 
-// Memory of the device.
+// Memory of the device. It is freed at the end of the job: a driver that frees memory waits for the whole device, so
+// for other ranks on it, which may need this one.
 class Buffer {
  public:
   Buffer(const cuda::Driver& driver, std::size_t bytes);
-  ~Buffer();
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
   [[nodiscard]] std::byte* data() const { return reinterpret_cast<std::byte*>(address_); }
 
  private:
-  const cuda::Driver& driver_;
   cuda::DeviceAddress address_ = 0;
 };
 
@@ -42,8 +41,9 @@ class Player {
   [[nodiscard]] Stream stream() const { return {stream_}; }
   [[nodiscard]] const cuda::Driver& driver() const { return runtime_->driver; }
 
-  // In the order of the stream.
+  // In the order of the stream, through pinned memory: what is not pinned the driver copies while the caller waits.
   void write(const Buffer& to, std::span<const std::byte> bytes);
+  // What was read is there after synchronize().
   void read(const Buffer& from, std::span<std::byte> bytes);
   void synchronize();
 
@@ -59,8 +59,13 @@ class Player {
  private:
   std::shared_ptr<const cuda::Runtime> runtime_;
   std::unique_ptr<engine::Session> session_;
+  [[nodiscard]] std::byte* take_pinned(std::size_t bytes);
+
   int rank_;
   cuda::StreamHandle stream_ = nullptr;
+  std::byte* pinned_ = nullptr;
+  std::size_t pinned_used_ = 0;
+  std::vector<std::pair<std::byte*, std::span<std::byte>>> reads_;  // from pinned memory, at the next synchronize()
 };
 
 // Counts what ranks see wrong: Catch2's assertions are for one thread.
@@ -69,7 +74,8 @@ struct Checks {
   void that(bool holds, const char* what = "", int line = __builtin_LINE());
 };
 
-// Runs `body` on a thread for each rank. A rank whose body returns without leave() dies then.
+// Runs `body` on a thread for each rank. A rank whose body returns without leave(), or throws, dies then; what one of
+// them threw is thrown at the end.
 void run_job(int size, const Runtimes& runtimes, const std::function<void(Player&)>& body,
              const std::function<void(Options&)>& adjust = {});
 

@@ -1,7 +1,9 @@
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "cuda/kernels/bodies.h"
 #include "emulated_machine.h"
@@ -13,46 +15,49 @@ Machine& machine() {
   return machine;
 }
 
-Stream::Stream() : thread_([this] { run(); }) {
-  const std::lock_guard lock(machine().mutex);
-  ++machine().live.streams;
-}
-
-Stream::~Stream() {
+Queue::~Queue() {
   {
     const std::lock_guard lock(machine().mutex);
     ending_ = true;
   }
   machine().changed.notify_all();
   thread_.join();
-  const std::lock_guard lock(machine().mutex);
-  --machine().live.streams;
 }
 
-void Stream::enqueue(std::function<void()> task) {
-  const std::lock_guard lock(machine().mutex);
-  tasks_.push_back(std::move(task));
-  machine().changed.notify_all();
-}
-
-void Stream::synchronize() {
-  wait_for([this] { return tasks_.empty() && !busy_; });
-}
-
-void Stream::run() {
+void Queue::run() {
   std::unique_lock lock(machine().mutex);
   while (true) {
     machine().changed.wait(lock, [this] { return ending_ || !tasks_.empty(); });
     if (tasks_.empty()) return;
-    const std::function<void()> task = std::move(tasks_.front());
+    const auto [stream, task] = std::move(tasks_.front());
     tasks_.pop_front();
-    busy_ = true;
-    lock.unlock();
-    task();
-    lock.lock();
-    busy_ = false;
+    if (!device_.lost) {
+      lock.unlock();
+      task();
+      lock.lock();
+    }
+    --stream->pending;
     machine().changed.notify_all();
   }
+}
+
+void Stream::enqueue(std::function<void()> task) {
+  std::unique_lock lock(machine().mutex);
+  machine().changed.wait(lock, [this] { return pending < machine().commands_most || device.lost; });
+  ++pending;
+  queue->add(*this, std::move(task));
+  machine().changed.notify_all();
+}
+
+void wait_for_idle(Device& device, std::unique_lock<std::mutex>& lock) {
+  machine().changed.wait(lock, [&] { return !device.locked; });
+  device.locked = true;
+  machine().changed.wait(lock, [&] {
+    return device.lost ||
+           std::ranges::all_of(device.streams, [](const Stream* stream) { return stream->pending == 0; });
+  });
+  device.locked = false;
+  machine().changed.notify_all();
 }
 
 namespace {
@@ -60,32 +65,54 @@ namespace {
 using cuda::DeviceAddress;
 using cuda::DriverCode;
 
-constexpr DriverCode kInvalidValue = 1, kOutOfMemory = 2, kNotFound = 500;
+constexpr DriverCode kInvalidValue = 1, kOutOfMemory = 2, kInvalidContext = 201, kInvalidHandle = 400, kNotFound = 500;
+constexpr DriverCode kLaunchFailed = 719, kCaptureUnsupported = 900;
 constexpr int kRubbish = 0xcd;
 constexpr std::uint64_t kThreads = 3;  // of a launch, one after another
 
-int context_of_the_machine;
+// Of this thread.
+thread_local std::vector<Device*> contexts;
+thread_local int capture_mode = 0;  // CU_STREAM_CAPTURE_MODE_GLOBAL, as every thread begins
 
 Stream& stream_of(void* handle) {
   return *static_cast<Stream*>(handle);
 }
 
+DriverCode enqueue(void* handle, std::function<void()> task) {
+  Stream& stream = stream_of(handle);
+  {
+    const std::lock_guard lock(machine().mutex);
+    if (stream.device.lost) return kLaunchFailed;
+  }
+  stream.enqueue(std::move(task));
+  return cuda::kDriverSuccess;
+}
+
+// For calls that take something from the device or give it back, with the lock. What they find wrong, if anything.
+DriverCode enter_device(std::unique_lock<std::mutex>& lock) {
+  if (contexts.empty() || contexts.back() == nullptr) return kInvalidContext;
+  Device& device = *contexts.back();
+  if (device.captures > 0 && capture_mode == 0) return kCaptureUnsupported;
+  machine().changed.wait(lock, [&] { return !device.locked || device.lost; });
+  return device.lost ? kLaunchFailed : cuda::kDriverSuccess;
+}
+
 template <typename Element, typename Stage, bool kDivides>
-void run_copy_in(void** parameters, Stream& stream) {
+DriverCode run_copy_in(void** parameters, void* stream) {
   const auto pieces = *static_cast<const cuda::Pieces*>(parameters[0]);
   auto* stage = reinterpret_cast<Stage*>(*static_cast<DeviceAddress*>(parameters[1]));
-  stream.enqueue([pieces, stage] {
+  return enqueue(stream, [pieces, stage] {
     for (std::uint64_t thread = 0; thread < kThreads; ++thread) cuda::copy_in<Element>(pieces, stage, thread, kThreads);
   });
 }
 
 template <typename Element, typename Stage, bool kDivides>
-void run_copy_out(void** parameters, Stream& stream) {
+DriverCode run_copy_out(void** parameters, void* stream) {
   const auto pieces = *static_cast<const cuda::Pieces*>(parameters[0]);
   const auto* stage = reinterpret_cast<const Stage*>(*static_cast<DeviceAddress*>(parameters[1]));
   const auto divisor = static_cast<Stage>(*static_cast<double*>(parameters[2]));
   const auto decision = *static_cast<const cuda::Decision*>(parameters[3]);
-  stream.enqueue([pieces, stage, divisor, decision] {
+  return enqueue(stream, [pieces, stage, divisor, decision] {
     for (std::uint64_t thread = 0; thread < kThreads; ++thread) {
       {
         const std::lock_guard lock(machine().mutex);
@@ -98,7 +125,7 @@ void run_copy_out(void** parameters, Stream& stream) {
 
 struct Kernel {
   const char* name;
-  void (*run)(void** parameters, Stream& stream);
+  DriverCode (*run)(void** parameters, void* stream);
 };
 #define HORA_EMULATED_KERNEL(form, Element, Stage, divides)             \
   Kernel{"hora_copy_in_" #form, &run_copy_in<Element, Stage, divides>}, \
@@ -106,17 +133,27 @@ struct Kernel {
 const Kernel kKernels[] = {HORA_FORMS(HORA_EMULATED_KERNEL)};
 
 DriverCode copy(void* target, const void* source, std::size_t bytes, void* stream) {
-  stream_of(stream).enqueue([=] {
+  return enqueue(stream, [=] {
     const std::lock_guard lock(machine().mutex);  // words are looked at under it
     std::memcpy(target, source, bytes);
   });
+}
+
+// Frees with the whole device at rest.
+DriverCode free_memory(void* memory, int& counted) {
+  std::unique_lock lock(machine().mutex);
+  if (const DriverCode code = enter_device(lock); code != cuda::kDriverSuccess && code != kLaunchFailed) return code;
+  wait_for_idle(*contexts.back(), lock);
+  --counted;
+  std::free(memory);
   return cuda::kDriverSuccess;
 }
 
 void fill_memory(cuda::Driver& driver) {
   driver.memory_allocate = [](DeviceAddress* address, std::size_t bytes) -> DriverCode {
-    const std::lock_guard lock(machine().mutex);
-    if (std::exchange(machine().fail_allocation, false)) return kOutOfMemory;
+    std::unique_lock lock(machine().mutex);
+    if (const DriverCode code = enter_device(lock); code != cuda::kDriverSuccess) return code;
+    if (std::exchange(machine().fail_allocation, false) || bytes > machine().allocation_most) return kOutOfMemory;
     void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     std::memset(memory, kRubbish, bytes);
     machine().device_blocks.insert(memory);
@@ -125,29 +162,24 @@ void fill_memory(cuda::Driver& driver) {
     return cuda::kDriverSuccess;
   };
   driver.memory_free = [](DeviceAddress address) -> DriverCode {
-    const std::lock_guard lock(machine().mutex);
-    if (machine().device_blocks.erase(reinterpret_cast<void*>(address)) == 0) return kInvalidValue;
-    --machine().live.device_blocks;
-    std::free(reinterpret_cast<void*>(address));
-    return cuda::kDriverSuccess;
+    {
+      const std::lock_guard lock(machine().mutex);
+      if (machine().device_blocks.erase(reinterpret_cast<void*>(address)) == 0) return kInvalidValue;
+    }
+    return free_memory(reinterpret_cast<void*>(address), machine().live.device_blocks);
   };
   driver.memory_set = [](DeviceAddress address, std::uint32_t value, std::size_t count, void* stream) -> DriverCode {
-    stream_of(stream).enqueue([=] { std::fill_n(reinterpret_cast<std::uint32_t*>(address), count, value); });
-    return cuda::kDriverSuccess;
+    return enqueue(stream, [=] { std::fill_n(reinterpret_cast<std::uint32_t*>(address), count, value); });
   };
   driver.host_allocate = [](void** memory, std::size_t bytes, unsigned) -> DriverCode {
-    const std::lock_guard lock(machine().mutex);
+    std::unique_lock lock(machine().mutex);
+    if (const DriverCode code = enter_device(lock); code != cuda::kDriverSuccess) return code;
     *memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     std::memset(*memory, kRubbish, bytes);
     ++machine().live.pinned_blocks;
     return cuda::kDriverSuccess;
   };
-  driver.host_free = [](void* memory) -> DriverCode {
-    const std::lock_guard lock(machine().mutex);
-    --machine().live.pinned_blocks;
-    std::free(memory);
-    return cuda::kDriverSuccess;
-  };
+  driver.host_free = [](void* memory) -> DriverCode { return free_memory(memory, machine().live.pinned_blocks); };
   driver.copy_to_device = [](DeviceAddress target, const void* source, std::size_t bytes, void* stream) -> DriverCode {
     return copy(reinterpret_cast<void*>(target), source, bytes, stream);
   };
@@ -157,21 +189,54 @@ void fill_memory(cuda::Driver& driver) {
 }
 
 void fill_streams(cuda::Driver& driver) {
-  driver.stream_create = [](void** stream, unsigned, int) -> DriverCode {
-    *stream = new Stream;
+  driver.stream_create = [](void** stream, unsigned, int priority) -> DriverCode {
+    std::unique_lock lock(machine().mutex);
+    if (const DriverCode code = enter_device(lock); code != cuda::kDriverSuccess) return code;
+    Device& device = *contexts.back();
+    std::shared_ptr<Queue> queue;
+    if (priority < 0) {
+      queue = std::make_shared<Queue>(device);
+    } else {
+      std::weak_ptr<Queue>& shared = device.queues[device.streams_made++ % kQueues];
+      queue = shared.lock();
+      if (queue == nullptr) shared = queue = std::make_shared<Queue>(device);
+    }
+    auto* made = new Stream{device, std::move(queue)};
+    device.streams.insert(made);
+    ++machine().live.streams;
+    *stream = made;
     return cuda::kDriverSuccess;
   };
-  driver.stream_destroy = [](void* stream) -> DriverCode {
-    delete static_cast<Stream*>(stream);
+  driver.stream_destroy = [](void* handle) -> DriverCode {
+    const std::unique_ptr<Stream> stream(static_cast<Stream*>(handle));
+    std::unique_lock lock(machine().mutex);
+    machine().changed.wait(lock, [&] { return stream->pending == 0; });
+    stream->device.streams.erase(stream.get());
+    if (stream->device.streams.empty()) stream->device.lost = false;
+    --machine().live.streams;
+    const std::shared_ptr<Queue> last = std::move(stream->queue);
+    lock.unlock();
     return cuda::kDriverSuccess;
   };
-  driver.stream_context = [](void*, void** context) -> DriverCode {
-    *context = &context_of_the_machine;
+  driver.stream_context = [](void* stream, void** context) -> DriverCode {
+    *context = &stream_of(stream).device;
     return cuda::kDriverSuccess;
   };
-  driver.stream_synchronize = [](void* stream) -> DriverCode {
-    stream_of(stream).synchronize();
+  driver.stream_is_capturing = [](void* stream, int* status) -> DriverCode {
+    const std::lock_guard lock(machine().mutex);
+    *status = stream_of(stream).capturing ? 1 : 0;
     return cuda::kDriverSuccess;
+  };
+  driver.exchange_capture_mode = [](int* mode) -> DriverCode {
+    std::swap(*mode, capture_mode);
+    return cuda::kDriverSuccess;
+  };
+  driver.stream_synchronize = [](void* handle) -> DriverCode {
+    Stream& stream = stream_of(handle);
+    std::unique_lock lock(machine().mutex);
+    if (stream.device.captures > 0 && capture_mode == 0) return kCaptureUnsupported;
+    machine().changed.wait(lock, [&] { return stream.pending == 0; });
+    return stream.device.lost ? kLaunchFailed : cuda::kDriverSuccess;
   };
   driver.stream_wait_event = [](void* stream, void* handle, unsigned) -> DriverCode {
     auto* event = static_cast<Event*>(handle);
@@ -180,26 +245,34 @@ void fill_streams(cuda::Driver& driver) {
       const std::lock_guard lock(machine().mutex);
       awaited = event->recorded;
     }
-    stream_of(stream).enqueue([=] { wait_for([=] { return event->reached >= awaited; }); });
-    return cuda::kDriverSuccess;
+    Device& device = stream_of(stream).device;
+    return enqueue(stream, [=, &device] { wait_for(device, [=] { return event->reached >= awaited; }); });
   };
-  driver.stream_wait_value = [](void* stream, DeviceAddress word, std::uint32_t value, unsigned flags) -> DriverCode {
-    if (flags != cuda::kWaitValueAtLeast) return kInvalidValue;
-    stream_of(stream).enqueue([=] {
-      wait_for([=] { return static_cast<std::int32_t>(*reinterpret_cast<std::uint32_t*>(word) - value) >= 0; });
+  driver.stream_wait_value = [](void* stream, DeviceAddress address, std::uint32_t value,
+                                unsigned flags) -> DriverCode {
+    {
+      const std::lock_guard lock(machine().mutex);
+      if (flags != cuda::kWaitValueAtLeast || std::exchange(machine().fail_wait, false)) return kInvalidValue;
+    }
+    Device& device = stream_of(stream).device;
+    return enqueue(stream, [=, &device] {
+      std::atomic_ref word(*reinterpret_cast<std::uint32_t*>(address));
+      // The host may store without the machine's lock, so this looks again by itself, as a device does.
+      std::unique_lock lock(machine().mutex);
+      while (!device.lost && static_cast<std::int32_t>(word.load(std::memory_order_acquire) - value) < 0)
+        machine().changed.wait_for(lock, std::chrono::milliseconds(1));
     });
-    return cuda::kDriverSuccess;
   };
   driver.stream_call_host = [](void* stream, void (*function)(void*), void* argument) -> DriverCode {
-    stream_of(stream).enqueue([=] { function(argument); });
-    return cuda::kDriverSuccess;
+    return enqueue(stream, [=] { function(argument); });
   };
 }
 
 void fill_events(cuda::Driver& driver) {
   driver.event_create = [](void** event, unsigned) -> DriverCode {
-    const std::lock_guard lock(machine().mutex);
-    *event = new Event;
+    std::unique_lock lock(machine().mutex);
+    if (const DriverCode code = enter_device(lock); code != cuda::kDriverSuccess) return code;
+    *event = new Event{*contexts.back()};
     ++machine().live.events;
     return cuda::kDriverSuccess;
   };
@@ -214,18 +287,59 @@ void fill_events(cuda::Driver& driver) {
     std::uint64_t number = 0;
     {
       const std::lock_guard lock(machine().mutex);
+      if (&event->device != &stream_of(stream).device) return kInvalidHandle;
+      if (stream_of(stream).capturing) return kCaptureUnsupported;
       number = ++event->recorded;
     }
-    stream_of(stream).enqueue([=] {
+    return enqueue(stream, [=] {
       const std::lock_guard lock(machine().mutex);
       event->reached = std::max(event->reached, number);
     });
-    return cuda::kDriverSuccess;
   };
   driver.event_query = [](void* handle) -> DriverCode {
     const std::lock_guard lock(machine().mutex);
     const auto* event = static_cast<Event*>(handle);
+    if (event->device.captures > 0 && capture_mode == 0) return kCaptureUnsupported;
+    if (event->device.lost) return kLaunchFailed;
     return event->reached == event->recorded ? cuda::kDriverSuccess : cuda::kDriverNotReady;
+  };
+}
+
+void fill_contexts(cuda::Driver& driver) {
+  driver.device_count = [](int* count) -> DriverCode {
+    *count = static_cast<int>(machine().devices.size());
+    return cuda::kDriverSuccess;
+  };
+  driver.device_get = [](int* device, int ordinal) -> DriverCode {
+    *device = ordinal;
+    return cuda::kDriverSuccess;
+  };
+  driver.primary_context_retain = [](void** context, int device) -> DriverCode {
+    *context = &machine().devices.at(static_cast<std::size_t>(device));
+    return cuda::kDriverSuccess;
+  };
+  driver.context_current = [](void** context) -> DriverCode {
+    *context = contexts.empty() ? nullptr : contexts.back();
+    return cuda::kDriverSuccess;
+  };
+  driver.context_set_current = [](void* context) -> DriverCode {
+    if (contexts.empty()) contexts.push_back(nullptr);
+    contexts.back() = static_cast<Device*>(context);
+    return cuda::kDriverSuccess;
+  };
+  driver.context_push = [](void* context) -> DriverCode {
+    contexts.push_back(static_cast<Device*>(context));
+    return cuda::kDriverSuccess;
+  };
+  driver.context_pop = [](void** context) -> DriverCode {
+    *context = contexts.back();
+    contexts.pop_back();
+    return cuda::kDriverSuccess;
+  };
+  driver.context_priorities = [](int* least, int* greatest) -> DriverCode {
+    *least = 0;
+    *greatest = -5;
+    return cuda::kDriverSuccess;
   };
 }
 
@@ -234,21 +348,9 @@ void fill_modules(cuda::Driver& driver) {
     *name = "emulated error";
     return cuda::kDriverSuccess;
   };
-  driver.device_get = [](int* device, int ordinal) -> DriverCode {
-    *device = ordinal;
-    return cuda::kDriverSuccess;
-  };
-  driver.primary_context_retain = [](void** context, int) -> DriverCode {
-    *context = &context_of_the_machine;
-    return cuda::kDriverSuccess;
-  };
-  driver.context_current = [](void** context) -> DriverCode {
-    *context = &context_of_the_machine;
-    return cuda::kDriverSuccess;
-  };
-  driver.context_set_current = [](void*) -> DriverCode { return cuda::kDriverSuccess; };
   driver.module_load = [](void** module, const void*, unsigned, int*, void**) -> DriverCode {
-    const std::lock_guard lock(machine().mutex);
+    std::unique_lock lock(machine().mutex);
+    if (const DriverCode code = enter_device(lock); code != cuda::kDriverSuccess) return code;
     ++machine().live.modules;
     *module = &machine();
     return cuda::kDriverSuccess;
@@ -267,10 +369,8 @@ void fill_modules(cuda::Driver& driver) {
     return kNotFound;
   };
   driver.launch = [](void* function, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void* stream,
-                     void** parameters, void**) -> DriverCode {
-    static_cast<const Kernel*>(function)->run(parameters, stream_of(stream));
-    return cuda::kDriverSuccess;
-  };
+                     void** parameters,
+                     void**) -> DriverCode { return static_cast<const Kernel*>(function)->run(parameters, stream); };
 }
 
 }  // namespace
@@ -280,7 +380,8 @@ struct Gate::State {
 };
 
 Gate::Gate(void* stream) : state_(std::make_shared<State>()) {
-  stream_of(stream).enqueue([state = state_] { wait_for([&] { return state->open; }); });
+  Device& device = stream_of(stream).device;
+  stream_of(stream).enqueue([state = state_, &device] { wait_for(device, [&] { return state->open; }); });
 }
 
 Gate::~Gate() {
@@ -293,23 +394,38 @@ void Gate::open() {
   machine().changed.notify_all();
 }
 
-std::shared_ptr<const cuda::Runtime> runtime(bool has_nccl) {
+Device* current_device() {
+  return contexts.back();
+}
+
+namespace {
+std::shared_ptr<cuda::Runtime> plain_runtime() {
   auto made = std::make_shared<cuda::Runtime>();
   fill_memory(made->driver);
   fill_streams(made->driver);
   fill_events(made->driver);
+  fill_contexts(made->driver);
   fill_modules(made->driver);
-  if (has_nccl)
-    fill_nccl(made->nccl.emplace());
-  else
-    made->nccl_absence = "this rank of the test has none";
+  made->nccl_absence = "this rank of the test has none";
   return made;
 }
+}  // namespace
+
 std::shared_ptr<const cuda::Runtime> with_nccl(int) {
-  return runtime(true);
+  auto made = plain_runtime();
+  fill_nccl(made->nccl.emplace(), true);
+  return made;
+}
+std::shared_ptr<const cuda::Runtime> with_old_nccl(int) {
+  auto made = plain_runtime();
+  fill_nccl(made->nccl.emplace(), false);
+  return made;
 }
 std::shared_ptr<const cuda::Runtime> without_nccl(int) {
-  return runtime(false);
+  return plain_runtime();
+}
+std::shared_ptr<const cuda::Runtime> runtime(bool has_nccl) {
+  return has_nccl ? with_nccl(0) : without_nccl(0);
 }
 
 Live live() {
@@ -320,6 +436,45 @@ Live live() {
 void let_allocation_fail() {
   const std::lock_guard lock(machine().mutex);
   machine().fail_allocation = true;
+}
+
+void let_wait_fail() {
+  const std::lock_guard lock(machine().mutex);
+  machine().fail_wait = true;
+}
+
+void let_device_be_lost(int device) {
+  const std::lock_guard lock(machine().mutex);
+  machine().devices.at(static_cast<std::size_t>(device)).lost = true;
+  machine().changed.notify_all();
+}
+
+void limit_allocations(std::size_t bytes) {
+  const std::lock_guard lock(machine().mutex);
+  machine().allocation_most = bytes;
+}
+
+void limit_streams(std::size_t commands) {
+  const std::lock_guard lock(machine().mutex);
+  machine().commands_most = commands;
+}
+
+void lift_limits() {
+  const std::lock_guard lock(machine().mutex);
+  machine().allocation_most = machine().commands_most = SIZE_MAX;
+  machine().changed.notify_all();
+}
+
+Capture::Capture(void* stream) : stream_(stream) {
+  const std::lock_guard lock(machine().mutex);
+  stream_of(stream_).capturing = true;
+  ++stream_of(stream_).device.captures;
+}
+
+Capture::~Capture() {
+  const std::lock_guard lock(machine().mutex);
+  stream_of(stream_).capturing = false;
+  --stream_of(stream_).device.captures;
 }
 
 }  // namespace hora::emulated

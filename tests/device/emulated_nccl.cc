@@ -12,24 +12,26 @@ using cuda::NcclCode;
 using cuda::NcclOp;
 using cuda::NcclType;
 
-constexpr NcclCode kRemoteError = 6;
+constexpr NcclCode kSystemError = 2, kInvalidUsage = 5, kRemoteError = 6;
 constexpr int kLeftovers = 0xee;  // of an aborted operation
 
 // What the ranks of one unique id share.
 struct Clique {
   int size = 0;
   int joined = 0;
+  int connected = 0;  // have called their first operation
   // By number of the operation: what each rank has given.
   std::map<std::uint64_t, std::vector<std::vector<std::byte>>> given;
 };
 
 struct Communicator {
+  Device* device = nullptr;
   std::shared_ptr<Clique> clique;
   int rank = 0;
   std::uint64_t operations = 0;
   std::uint64_t number = 0;  // of all that were made
   int pending = 0;           // operations on streams
-  bool aborted = false;
+  bool aborted = false;      // or revoked
 };
 
 // Under the machine's lock.
@@ -87,12 +89,15 @@ NcclCode enqueue(void* handle, const void* source, void* target, std::size_t byt
   std::uint64_t number = 0;
   {
     const std::lock_guard lock(machine().mutex);
-    if (communicator->aborted) return kRemoteError;
+    if (communicator->aborted) return kInvalidUsage;
+    if (machine().refusing.erase(communicator->rank) > 0) return kSystemError;
     number = communicator->operations++;
+    if (number == 0) ++communicator->clique->connected;
     ++communicator->pending;
     ++machine().nccl_operations;
   }
-  static_cast<Stream*>(stream)->enqueue([=] {
+  Device& device = static_cast<Stream*>(stream)->device;
+  static_cast<Stream*>(stream)->enqueue([=, &device] {
     const auto clique = communicator->clique;
     const auto rank = static_cast<std::size_t>(communicator->rank);
     std::unique_lock lock(machine().mutex);
@@ -110,16 +115,16 @@ NcclCode enqueue(void* handle, const void* source, void* target, std::size_t byt
     world.changed.wait(lock, [&] {
       const bool complete =
           std::all_of(given.begin(), given.end(), [](const auto& of_rank) { return !of_rank.empty(); });
-      return communicator->aborted || (complete && !hangs && !loses);
+      return device.lost || communicator->aborted || (complete && !hangs && !loses);
     });
-    if (communicator->aborted)
+    if (device.lost || communicator->aborted)
       std::memset(target, kLeftovers, bytes);
     else
       combine(given, static_cast<std::byte*>(target));
     --communicator->pending;
     world.changed.notify_all();
   });
-  return cuda::kNcclSuccess;
+  return number == 0 ? cuda::kNcclInProgress : cuda::kNcclSuccess;
 }
 
 NcclCode create(void** handle, int size, cuda::NcclUniqueId id, int rank, cuda::NcclConfig*) {
@@ -129,6 +134,7 @@ NcclCode create(void** handle, int size, cuda::NcclUniqueId id, int rank, cuda::
   auto& known = cliques()[key];
   if (!known) known = std::make_shared<Clique>();
   auto* communicator = new Communicator;
+  communicator->device = current_device();
   communicator->clique = known;
   communicator->rank = rank;
   communicator->number = ++machine().communicators_made;
@@ -139,12 +145,23 @@ NcclCode create(void** handle, int size, cuda::NcclUniqueId id, int rank, cuda::
   return cuda::kNcclInProgress;
 }
 
+NcclCode revoke(void* handle, int flags) {
+  if (flags != 0) return kInvalidUsage;
+  const std::lock_guard lock(machine().mutex);
+  static_cast<Communicator*>(handle)->aborted = true;
+  machine().changed.notify_all();
+  return cuda::kNcclSuccess;
+}
+
+// Ends the operations, and then frees memory, for which it waits as everybody who does.
 NcclCode abort(void* handle) {
   auto* communicator = static_cast<Communicator*>(handle);
   std::unique_lock lock(machine().mutex);
   communicator->aborted = true;
   machine().changed.notify_all();
-  machine().changed.wait(lock, [&] { return communicator->pending == 0; });
+  Device& device = *communicator->device;
+  machine().changed.wait(lock, [&] { return communicator->pending == 0 || device.lost; });
+  wait_for_idle(device, lock);
   --machine().live.communicators;
   delete communicator;
   return cuda::kNcclSuccess;
@@ -153,15 +170,17 @@ NcclCode abort(void* handle) {
 NcclCode state(void* handle, NcclCode* code) {
   const auto* communicator = static_cast<Communicator*>(handle);
   const std::lock_guard lock(machine().mutex);
-  *code = has(machine().failing, *communicator)                       ? kRemoteError
-          : communicator->clique->joined < communicator->clique->size ? cuda::kNcclInProgress
-                                                                      : cuda::kNcclSuccess;
+  const Clique& clique = *communicator->clique;
+  const bool connects = communicator->operations > 0 && clique.connected < clique.size;
+  *code = has(machine().failing, *communicator)     ? kRemoteError
+          : clique.joined < clique.size || connects ? cuda::kNcclInProgress
+                                                    : cuda::kNcclSuccess;
   return cuda::kNcclSuccess;
 }
 
 }  // namespace
 
-void fill_nccl(cuda::Nccl& nccl) {
+void fill_nccl(cuda::Nccl& nccl, bool can_revoke) {
   nccl.error_text = [](NcclCode) { return "emulated NCCL error"; };
   nccl.unique_id = [](cuda::NcclUniqueId* id) -> NcclCode {
     static std::uint64_t last = 0;
@@ -173,6 +192,7 @@ void fill_nccl(cuda::Nccl& nccl) {
   };
   nccl.communicator_create = create;
   nccl.communicator_abort = abort;
+  nccl.communicator_revoke = can_revoke ? &revoke : nullptr;
   nccl.communicator_state = state;
   nccl.allreduce = [](const void* source, void* target, std::size_t count, NcclType type, NcclOp op, void* communicator,
                       void* stream) -> NcclCode {
@@ -196,6 +216,11 @@ std::uint64_t nccl_operations() {
   return machine().nccl_operations;
 }
 
+std::uint64_t communicators_made() {
+  const std::lock_guard lock(machine().mutex);
+  return machine().communicators_made;
+}
+
 void let_rank_hang(int rank) {
   const std::lock_guard lock(machine().mutex);
   machine().hanging[rank] = machine().communicators_made;
@@ -207,6 +232,10 @@ void let_result_be_lost(int rank) {
 void let_rank_fail(int rank) {
   const std::lock_guard lock(machine().mutex);
   machine().failing[rank] = machine().communicators_made;
+}
+void let_call_fail(int rank) {
+  const std::lock_guard lock(machine().mutex);
+  machine().refusing.insert(rank);
 }
 
 }  // namespace hora::emulated

@@ -4,53 +4,11 @@
 #include <catch2/catch.hpp>
 #include <cstring>
 
-#include "device_job.h"
 #include "emulated_gpu.h"
+#include "sums.h"
 
 namespace hora::device_test {
 namespace {
-
-// Rank r contributes 2^r, so that a sum names its contributors.
-constexpr double share(int rank) {
-  return static_cast<double>(1 << rank);
-}
-
-constexpr std::size_t kCount = 1000;
-
-// Sums of fresh inputs, one after another in the order of the stream; each result goes to a buffer of its own.
-struct Sums {
-  Sums(Player& owner, int operations) : player(owner) {
-    const std::vector<double> input(kCount, share(player.rank()));
-    for (int i = 0; i < operations; ++i) {
-      buffers.push_back(std::make_unique<Buffer>(player.driver(), kCount * sizeof(double)));
-      results.emplace_back(kCount, -1.0);
-      player.write(*buffers.back(), std::as_bytes(std::span(input)));
-    }
-    player.synchronize();
-  }
-  void enqueue(std::size_t i) {
-    works.push_back(player.allreduce(*buffers[i], kCount, DataType::float64, ReduceOp::sum));
-    player.read(*buffers[i], std::as_writable_bytes(std::span(results[i])));
-  }
-  // Sum of the contributors of each operation; -1 where elements differ. The streams have ended.
-  std::vector<double> end() {
-    player.synchronize();
-    std::vector<double> sums;
-    for (std::size_t i = 0; i < works.size(); ++i) {
-      const std::vector<double>& result = results[i];
-      const bool same = std::equal(result.begin() + 1, result.end(), result.begin());
-      const Outcome outcome = player.end(works[i]);
-      contributors.push_back(outcome.contributors);
-      sums.push_back(same ? result[0] : -1);
-    }
-    return sums;
-  }
-  Player& player;
-  std::vector<std::unique_ptr<Buffer>> buffers;
-  std::vector<std::vector<double>> results;
-  std::vector<engine::Work*> works;
-  std::vector<int> contributors;
-};
 
 void check_sums(const std::vector<std::vector<double>>& sums, int victim, int size) {
   const double all = share(size) - 1;
@@ -70,7 +28,8 @@ TEST_CASE("survivors_of_a_death_amid_device_operations_agree_and_return_to_nccl"
   Checks checks;
   std::vector<std::vector<double>> sums(kSize);
   std::atomic<int> enqueued{0};
-  run_job(kSize, emulated::with_nccl, [&](Player& player) {
+  const auto nccl = GENERATE(emulated::with_nccl, emulated::with_old_nccl);
+  run_job(kSize, nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     Sums mine(player, kOperations);
     mine.enqueue(0);
