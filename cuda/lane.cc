@@ -208,8 +208,7 @@ void Lane::check_patience() {
   }
 }
 
-// The device does not do what it is told, so this rank cannot do its part any more, and the others must not wait for
-// it.
+// The device does not do what it is told, so this rank cannot do its part any more: the others must not wait for it.
 void Lane::break_down(const Status& cause) {
   if (!broken_.ok()) return;
   broken_ =

@@ -59,16 +59,18 @@ void Lane::attend() {
 // Whether all members are known to have what was enqueued on the communicator up to `position`; asks them otherwise.
 bool Lane::known_everywhere(std::uint64_t position) {
   if (generation_ == 0 || generation_size_ == 1) stable_ = std::max(stable_, position);
+  const auto answered = [this](const Member& member) {
+    return member.id == self_ || std::ranges::find(answers_, member.id) != answers_.end();
+  };
+  if (question_ && question_->generation != generation_) question_.reset();
+  if (question_ && std::ranges::all_of(views_.at(generation_epoch_).members, answered))
+    stable_ = std::max(stable_, std::exchange(question_, std::nullopt)->position);
   if (stable_ >= position) return true;
-  if (!question_ || question_->generation != generation_ || question_->position < position) {
-    question_ = Message{self_, MessageKind::question, generation_, position};
-    answers_.clear();
-    tell_all(MessageKind::question, position);
-  }
-  for (const Member& member : views_.at(generation_epoch_).members)
-    if (member.id != self_ && std::ranges::find(answers_, member.id) == answers_.end()) return false;
-  stable_ = std::exchange(question_, std::nullopt)->position;
-  return true;
+  if (question_) return false;  // one after another
+  question_ = Message{self_, MessageKind::question, generation_, position};
+  answers_.clear();
+  tell_all(MessageKind::question, position);
+  return false;
 }
 
 // Results on the communicator are retained here until all have them; what the host carries it looks after itself.
