@@ -10,10 +10,6 @@
 namespace hora::device_test {
 namespace {
 
-void wait_for_operations(std::uint64_t count) {
-  while (emulated::nccl_operations() < count) std::this_thread::yield();
-}
-
 engine::Work* submit_sum(Player& player, const Buffer& buffer, int i) {
   const Extent extent{buffer.data(), buffer.data(), kCount * sizeof(double)};
   return player.device().submit_device("t" + std::to_string(i),
@@ -28,7 +24,6 @@ TEST_CASE("a_death_is_heard_of_while_all_streams_are_full") {
   Checks checks;
   std::vector<std::vector<double>> sums(kSize);
   std::atomic<int> ready{0};
-  std::uint64_t before = 0;
   run_job(kSize, nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
     Sums mine(player, kOperations);
@@ -36,7 +31,6 @@ TEST_CASE("a_death_is_heard_of_while_all_streams_are_full") {
       while (ready < kSize - 1) std::this_thread::yield();
       emulated::limit_streams(16);
       emulated::let_rank_hang(kVictim);
-      before = emulated::nccl_operations();
     }
     ++ready;
     while (ready < kSize) std::this_thread::yield();
@@ -44,7 +38,7 @@ TEST_CASE("a_death_is_heard_of_while_all_streams_are_full") {
       std::vector<engine::Work*> works;
       for (int i = 0; i < kOperations; ++i)
         works.push_back(submit_sum(player, *mine.buffers[static_cast<std::size_t>(i)], i));
-      wait_for_operations(before + 2 * kSize);
+      while (emulated::threads_at_full_streams() < kSize) std::this_thread::yield();  // all lanes
       return player.die();
     }
     for (int i = 0; i < kOperations; ++i) {
@@ -267,13 +261,23 @@ TEST_CASE("a_call_that_cannot_make_its_stream_wait_ends_before_it_throws") {
     double result = 0;
     player.write(buffer, std::as_bytes(std::span(&one, 1)));
     player.synchronize();
+    const std::uint64_t before = emulated::nccl_operations();
     if (++ready == 2) emulated::let_wait_fail();
     while (ready < 2) std::this_thread::yield();
+    std::atomic<bool> opened{false};
+    emulated::Gate gate(player.stream().handle);
+    std::thread opener([&] {
+      while (emulated::nccl_operations() < before + 2) std::this_thread::yield();
+      opened = true;
+      gate.open();
+    });
     try {
       player.end(player.allreduce(buffer, 1, DataType::float64, ReduceOp::sum));
     } catch (const Error&) {
+      checks.that(opened);  // until then the device had yet to use the caller's memory
       ++threw;
     }
+    opener.join();
     player.read(buffer, std::as_writable_bytes(std::span(&result, 1)));
     player.synchronize();
     checks.that(result == 2);

@@ -43,7 +43,9 @@ void Queue::run() {
 
 void Stream::enqueue(std::function<void()> task) {
   std::unique_lock lock(machine().mutex);
+  ++machine().threads_at_full_streams;
   machine().changed.wait(lock, [this] { return pending < machine().commands_most || device.lost; });
+  --machine().threads_at_full_streams;
   ++pending;
   queue->add(*this, std::move(task));
   machine().changed.notify_all();
@@ -436,6 +438,11 @@ Live live() {
 void let_allocation_fail() {
   const std::lock_guard lock(machine().mutex);
   machine().fail_allocation = true;
+}
+
+int threads_at_full_streams() {
+  const std::lock_guard lock(machine().mutex);
+  return machine().threads_at_full_streams;
 }
 
 void let_wait_fail() {

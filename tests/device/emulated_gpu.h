@@ -5,7 +5,8 @@
 // was last made at the call; fresh memory and the result of an aborted reduction hold rubbish; streams without a
 // priority share four queues; a stream takes only so many commands; what frees memory, the end of an abort too, waits
 // for all streams of the device, and whoever takes memory for that; contexts are current in a thread and belong to a
-// device; a communicator connects with its first operation; a device can be lost; a thread that captures forbids others
+// device; a communicator connects with its first operation, and nobody uses one
+// that was freed; a device can be lost; a thread that captures forbids others
 // what is slow. It does not know how long anything takes, what caches hold, or what a graph is.
 #pragma once
 
@@ -52,6 +53,7 @@ void let_device_be_lost(int device);  // until no stream is left there
 void limit_allocations(std::size_t bytes);  // of device memory, each
 void limit_streams(std::size_t commands);   // on each, then whoever enqueues more waits
 void lift_limits();
+int threads_at_full_streams();
 
 // A stream captures a graph while it exists, so that no thread may be slow that has not said that it need not care.
 class Capture {

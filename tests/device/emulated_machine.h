@@ -36,6 +36,8 @@ struct Machine {
   std::array<Device, 8> devices;
   Live live;
   std::set<void*> device_blocks;
+  std::set<void*> communicators;
+  int threads_at_full_streams = 0;
   bool fail_allocation = false;
   bool fail_wait = false;
   std::size_t allocation_most = SIZE_MAX;

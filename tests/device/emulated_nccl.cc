@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 
@@ -82,6 +84,15 @@ std::size_t bytes_of(NcclType type) {
   }
 }
 
+// Under the machine's lock.
+Communicator& communicator_of(void* handle) {
+  if (!machine().communicators.contains(handle)) {
+    std::fputs("a communicator was used after it was freed\n", stderr);
+    std::abort();
+  }
+  return *static_cast<Communicator*>(handle);
+}
+
 // Enqueues operation number `operations` of the communicator; `combine` makes the result of what all have given.
 template <typename Combine>
 NcclCode enqueue(void* handle, const void* source, void* target, std::size_t bytes, void* stream, Combine combine) {
@@ -89,7 +100,7 @@ NcclCode enqueue(void* handle, const void* source, void* target, std::size_t byt
   std::uint64_t number = 0;
   {
     const std::lock_guard lock(machine().mutex);
-    if (communicator->aborted) return kInvalidUsage;
+    if (communicator_of(handle).aborted) return kInvalidUsage;
     if (machine().refusing.erase(communicator->rank) > 0) return kSystemError;
     number = communicator->operations++;
     if (number == 0) ++communicator->clique->connected;
@@ -141,6 +152,7 @@ NcclCode create(void** handle, int size, cuda::NcclUniqueId id, int rank, cuda::
   communicator->clique->size = size;
   if (++communicator->clique->joined == size) cliques().erase(key);
   ++machine().live.communicators;
+  machine().communicators.insert(communicator);
   *handle = communicator;
   return cuda::kNcclInProgress;
 }
@@ -148,28 +160,29 @@ NcclCode create(void** handle, int size, cuda::NcclUniqueId id, int rank, cuda::
 NcclCode revoke(void* handle, int flags) {
   if (flags != 0) return kInvalidUsage;
   const std::lock_guard lock(machine().mutex);
-  static_cast<Communicator*>(handle)->aborted = true;
+  communicator_of(handle).aborted = true;
   machine().changed.notify_all();
   return cuda::kNcclSuccess;
 }
 
 // Ends the operations, and then frees memory, for which it waits as everybody who does.
 NcclCode abort(void* handle) {
-  auto* communicator = static_cast<Communicator*>(handle);
   std::unique_lock lock(machine().mutex);
+  auto* communicator = &communicator_of(handle);
   communicator->aborted = true;
   machine().changed.notify_all();
   Device& device = *communicator->device;
   machine().changed.wait(lock, [&] { return communicator->pending == 0 || device.lost; });
   wait_for_idle(device, lock);
   --machine().live.communicators;
+  machine().communicators.erase(handle);
   delete communicator;
   return cuda::kNcclSuccess;
 }
 
 NcclCode state(void* handle, NcclCode* code) {
-  const auto* communicator = static_cast<Communicator*>(handle);
   const std::lock_guard lock(machine().mutex);
+  const Communicator* communicator = &communicator_of(handle);
   const Clique& clique = *communicator->clique;
   const bool connects = communicator->operations > 0 && clique.connected < clique.size;
   *code = has(machine().failing, *communicator)     ? kRemoteError
