@@ -212,7 +212,8 @@ void Lane::check_patience() {
 void Lane::break_down(const Status& cause) {
   if (!broken_.ok()) return;
   broken_ =
-      Status(StatusCode::resource, fmt::format("this rank leaves, its device cannot be used: {}", cause.message()));
+      Status(StatusCode::resource,
+             fmt::format("this rank leaves, for it cannot do its part of device operations: {}", cause.message()));
   if (builder_) builder_->doom(std::numeric_limits<Generation>::max());
   {
     const MutexLock lock(mutex_);

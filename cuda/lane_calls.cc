@@ -135,7 +135,7 @@ void Lane::told(MemberId from, std::span<const std::byte> bytes) {
 }
 
 bool Lane::drain(std::optional<TimePoint> deadline) {
-  return wait_until([this] { return unfinished_ == 0; }, deadline);
+  return wait_until([this]() REQUIRES(mutex_) { return unfinished_ == 0; }, deadline);
 }
 
 bool Lane::flush(std::optional<TimePoint> deadline) {
@@ -147,7 +147,7 @@ bool Lane::flush(std::optional<TimePoint> deadline) {
     rang_ = true;
     rung_.notify_one();
   }
-  return wait_until([this, own] { return flushed_ >= own || !refusal_.ok(); }, deadline);
+  return wait_until([this, own]() REQUIRES(mutex_) { return flushed_ >= own || !refusal_.ok(); }, deadline);
 }
 
 void Lane::stop(const Status& cause) {

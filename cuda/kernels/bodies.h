@@ -103,11 +103,13 @@ HORA_ANYWHERE void copy_out(const Pieces& pieces, const Stage* stage, Stage divi
 
 // Whether to copy out. The same answer to all threads that ask for one decision.
 HORA_ANYWHERE bool decide(const Decision& decision) {
+#ifdef __CUDA_ARCH__
   const std::uint32_t raised = *static_cast<const volatile std::uint32_t*>(decision.abort);
   const std::uint32_t wanted = raised != 0 ? decision.frozen : decision.done;
-#ifdef __CUDA_ARCH__
   const std::uint32_t before = atomicCAS(decision.word, decision.held, wanted);
 #else
+  const std::uint32_t raised = __atomic_load_n(decision.abort, __ATOMIC_ACQUIRE);
+  const std::uint32_t wanted = raised != 0 ? decision.frozen : decision.done;
   std::uint32_t before = decision.held;
   __atomic_compare_exchange_n(decision.word, &before, wanted, false, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
 #endif

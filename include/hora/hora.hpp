@@ -132,7 +132,8 @@ class HORA_EXPORT Handle {
   // As wait(), for at most `timeout`. False: not ended yet, the operation goes on unchanged.
   bool wait_for(std::chrono::nanoseconds timeout);
   // For device memory: what is enqueued on `stream` from now on sees the result. Waits until all ranks have submitted
-  // the tensor, not for the device. A failure is told by wait() alone; memory is then as before.
+  // the tensor, and for the device only as allreduce() does. A failure is told by wait() alone; memory is then as
+  // before.
   void order(Stream stream);
 
  private:
