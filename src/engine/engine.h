@@ -69,7 +69,8 @@ class Engine final : public Front, public HostPlane {
   Engine& operator=(const Engine&) = delete;
 
   // --- callers' threads
-  Outcome run_ordered(const Signature& signature, const Extent& extent) override;
+  using Front::run_ordered;
+  Outcome run_ordered(const Signature& signature, const Extent& extent, const View& seen) override;
   Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
                const Extent& extent, bool attended) override;
   bool wait(Work& work, std::optional<Duration> timeout) override;
@@ -149,7 +150,7 @@ class Engine final : public Front, public HostPlane {
   std::uint64_t& sequence(Channel channel) noexcept { return sequences_[static_cast<std::size_t>(channel)]; }
 
   // calls.cc
-  Outcome run(const Signature& signature, const Extent& extent, std::optional<Duration> patience);
+  Outcome run(const Signature& signature, const Extent& extent, const View& seen, std::optional<Duration> patience);
   void await_ordered(std::optional<Duration> patience);
   void record_ordered();
   enum class Purpose : std::uint8_t { begin, drive };  // what a thread wants the token for
