@@ -176,6 +176,11 @@ class HORA_EXPORT Communicator {
   // view(): when it changes under the call, the call throws peer_failed and `out` is undefined. `in` may lie in `out`,
   // best at out + rank() * count (NCCL's in-place form): anywhere else it is overwritten.
   Outcome allgather(const void* in, void* out, std::uint64_t count, DataType dtype);
+  // The same with ranks and sizes of `seen`, a view that may have passed: they throw peer_failed where the root has
+  // died, or the size has changed. To look at view() instead and not to call is wrong where other threads make named
+  // calls: these move it at other moments on other ranks, which would then make the call.
+  Outcome broadcast(void* data, std::uint64_t count, DataType dtype, int root, const View& seen);
+  Outcome allgather(const void* in, void* out, std::uint64_t count, DataType dtype, const View& seen);
   // Returns when every member has called it.
   Outcome barrier();
 

@@ -8,16 +8,17 @@
 
 namespace hora::engine {
 
-Outcome Engine::run_ordered(const Signature& signature, const Extent& extent) {
-  return run(signature, extent, interrupted_wait_ ? std::optional(kInterruptionsEvery) : std::nullopt);
+Outcome Engine::run_ordered(const Signature& signature, const Extent& extent, const View& seen) {
+  return run(signature, extent, seen, interrupted_wait_ ? std::optional(kInterruptionsEvery) : std::nullopt);
 }
 
 Outcome Engine::run_to_end(const Signature& signature, const Extent& extent) {
-  return run(signature, extent, std::nullopt);
+  return run(signature, extent, view(), std::nullopt);
 }
 
 // `patience`: how long to wait without asking whether the wait is interrupted.
-Outcome Engine::run(const Signature& signature, const Extent& extent, std::optional<Duration> patience) {
+Outcome Engine::run(const Signature& signature, const Extent& extent, const View& seen,
+                    std::optional<Duration> patience) {
   throw_if_fenced();
   if (ordered_left_.load(std::memory_order_relaxed)) [[unlikely]] {  // relaxed: this thread's own
     if (!await_ordered(patience))
@@ -30,7 +31,7 @@ Outcome Engine::run(const Signature& signature, const Extent& extent, std::optio
   ordered_work_.reset();
   ordered_work_.signature = signature;
   ordered_work_.extent = extent;
-  ordered_work_.meaning = meaning_of(signature, view());
+  ordered_work_.meaning = meaning_of(signature, seen);
   if (!take_token([this] { return fenced_.load(std::memory_order_acquire); }, std::nullopt, Purpose::begin))
     throw_if_fenced();
   begin_ordered();

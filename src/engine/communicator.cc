@@ -154,13 +154,21 @@ Outcome Communicator::allreduce(const void* in, void* out, std::uint64_t count, 
 }
 
 Outcome Communicator::broadcast(void* data, std::uint64_t count, DataType dtype, int root) {
+  return broadcast(data, count, dtype, root, view());
+}
+
+Outcome Communicator::broadcast(void* data, std::uint64_t count, DataType dtype, int root, const View& seen) {
   return session_->front().run_ordered({Collective::broadcast, dtype, ReduceOp::sum, Rank{root}, count},
-                                       broadcast_extent(data, count, dtype, root, size()));
+                                       broadcast_extent(data, count, dtype, root, seen.size()), seen);
 }
 
 Outcome Communicator::allgather(const void* in, void* out, std::uint64_t count, DataType dtype) {
+  return allgather(in, out, count, dtype, view());
+}
+
+Outcome Communicator::allgather(const void* in, void* out, std::uint64_t count, DataType dtype, const View& seen) {
   return session_->front().run_ordered({Collective::allgather, dtype, ReduceOp::sum, Rank{0}, count},
-                                       allgather_extent(in, out, count, dtype));
+                                       allgather_extent(in, out, count, dtype), seen);
 }
 
 Outcome Communicator::barrier() {

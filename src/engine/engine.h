@@ -70,7 +70,8 @@ class Engine final : public Front, public HostPlane {
   Engine& operator=(const Engine&) = delete;
 
   // --- callers' threads
-  Outcome run_ordered(const Signature& signature, const Extent& extent) override;
+  using Front::run_ordered;
+  Outcome run_ordered(const Signature& signature, const Extent& extent, const View& seen) override;
   Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
                const Extent& extent, bool attended) override;
   bool wait(Work& work, std::optional<Duration> timeout) override;
@@ -159,7 +160,7 @@ class Engine final : public Front, public HostPlane {
   std::uint64_t& sequence(Channel channel) noexcept { return sequences_[static_cast<std::size_t>(channel)]; }
 
   // calls.cc
-  Outcome run(const Signature& signature, const Extent& extent, std::optional<Duration> patience);
+  Outcome run(const Signature& signature, const Extent& extent, const View& seen, std::optional<Duration> patience);
   bool await_ordered(std::optional<Duration> patience);
   void leave_ordered() noexcept;
   void record_ordered();

@@ -31,8 +31,11 @@ class WorkOwner {
 // Called by the application's threads. All but release() and the getters throw Error.
 class Front : public WorkOwner {
  public:
-  // One call at a time.
-  virtual Outcome run_ordered(const Signature& signature, const Extent& extent) = 0;
+  // One call at a time. `seen`: the view of which the caller counts ranks and sizes, which outlives the call.
+  virtual Outcome run_ordered(const Signature& signature, const Extent& extent, const View& seen) = 0;
+  Outcome run_ordered(const Signature& signature, const Extent& extent) {
+    return run_ordered(signature, extent, view());
+  }
   // The caller gives the result back by release(). `attended`: the caller waits right away, so that no other thread
   // need be woken.
   virtual Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,

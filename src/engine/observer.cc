@@ -36,11 +36,11 @@ void Observer::donor_is_gone() const {
                      "cannot follow the job: the member that gave this newcomer its state is gone; start it again"));
 }
 
-Outcome Observer::run_ordered(const Signature& signature, const Extent& extent) {
+Outcome Observer::run_ordered(const Signature& signature, const Extent& extent, const View& seen) {
   const MutexLock lock(mutex_);
   if (!following_) return {view().epoch, 0};
   const Result result = next_ordered();
-  deliver(result, signature, extent);
+  deliver(result, signature, extent, seen);
   views_.adopt(result.entry.outcome.epoch);
   if (!result.entry.status.ok()) throw Error(result.entry.status);
   return result.entry.outcome;
@@ -53,7 +53,7 @@ Work* Observer::submit(std::string_view name, const Signature& signature, std::s
   Outcome outcome{view().epoch, 0};
   if (following_) {
     const Result result = next_named(name);
-    deliver(result, signature, extent);
+    deliver(result, signature, extent, view());
     status = result.entry.status;
     outcome = result.entry.outcome;
   }
@@ -242,13 +242,13 @@ void Observer::send_progress() {
   [[maybe_unused]] const auto sent = ::send(stream_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-void Observer::deliver(const Result& result, const Signature& signature, const Extent& extent) const {
+void Observer::deliver(const Result& result, const Signature& signature, const Extent& extent, const View& seen) const {
   if (!same_call(result.entry.signature, signature))
     diverged(fmt::format("it calls {} of {} {}, where the members called {} of {} {}", to_string(signature.kind),
                          signature.count, to_string(signature.dtype), to_string(result.entry.signature.kind),
                          result.entry.signature.count, to_string(result.entry.signature.dtype)));
-  // An allgather was given room for the view that the program sees.
-  const auto parts = signature.kind == Collective::allgather ? static_cast<std::uint64_t>(view().size()) : 1;
+  // An allgather was given room for the view that its caller has seen.
+  const auto parts = signature.kind == Collective::allgather ? static_cast<std::uint64_t>(seen.size()) : 1;
   if (result.entry.status.ok() && result.payload.size() != extent.bytes * parts)
     diverged("a result has another size here");
   if (!result.payload.empty()) std::memcpy(extent.target, result.payload.data(), result.payload.size());

@@ -34,7 +34,8 @@ class Observer final : public Front {
  public:
   Observer(Newcomer& newcomer, const StateRegistry& state, const Log& log);
 
-  Outcome run_ordered(const Signature& signature, const Extent& extent) override;
+  using Front::run_ordered;
+  Outcome run_ordered(const Signature& signature, const Extent& extent, const View& seen) override;
   Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
                const Extent& extent, bool attended) override;
   bool wait(Work& work, std::optional<Duration> timeout) override;
@@ -69,7 +70,7 @@ class Observer final : public Front {
   bool read_exact(std::span<std::byte> target);
   void read(std::span<std::byte> target);
   void send_progress();
-  void deliver(const Result& result, const Signature& signature, const Extent& extent) const;
+  void deliver(const Result& result, const Signature& signature, const Extent& extent, const View& seen) const;
   [[noreturn]] void donor_is_gone() const;
   [[noreturn]] void diverged(const std::string& what) const;
 

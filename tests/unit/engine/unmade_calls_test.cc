@@ -80,12 +80,20 @@ TEST_CASE("an_interrupted_ordered_call_goes_on_without_its_caller") {
 }
 
 TEST_CASE("a_broken_call_counts_on_members_that_make_it_after_the_view_change_too") {
+  const bool sees_the_view_before = GENERATE(false, true);
   for (int round = 0; round < 10; ++round) {
     Checks check;
     test::JobOfThreads job(3);
     std::atomic<bool> broken{false};
     job.run([&](engine::Session& session, int rank) {
       engine::Engine& engine = session.engine();
+      const View& founding = engine.view();
+      const auto meet = [&] {
+        std::vector<float> one(1);
+        engine::Work* work = engine.submit("meet", sum_of(1), {}, in_place(one), true);
+        check.that(engine.wait(*work, std::chrono::seconds(20)) && work->status.ok());
+        engine.release(work);
+      };
       std::vector<float> data(100, share(rank));
       engine.run_ordered(sum_of(100), in_place(data));
       if (rank == 2) {
@@ -93,18 +101,17 @@ TEST_CASE("a_broken_call_counts_on_members_that_make_it_after_the_view_change_to
         return job.drop(rank);
       }
       while (rank == 0 && !broken) std::this_thread::yield();
+      if (rank == 0 && sees_the_view_before) meet();
       std::vector<float> part(10, share(rank));
-      std::vector<float> gathered(30);
-      const Signature gather{Collective::allgather, DataType::float32, ReduceOp::sum, Rank{0}, part.size()};
-      const Extent extent{reinterpret_cast<const std::byte*>(part.data()),
-                          reinterpret_cast<std::byte*>(gathered.data()), part.size() * sizeof(float)};
+      Gathering parts(3);
       try {
-        engine.run_ordered(gather, extent);
+        engine.run_ordered(Gathering::kSignature, parts.extent(), founding);
         check.that(false);
       } catch (const Error& error) {
         check.that(error.code() == StatusCode::peer_failed);
       }
       broken = true;
+      if (rank == 1 && sees_the_view_before) meet();
       const Outcome outcome = engine.run_ordered(sum_of(10), in_place(part));
       check.that(outcome.contributors == 2 && part[0] == 3.0f);
       check.that(session.leave(std::chrono::seconds(20)).ok());
