@@ -73,7 +73,7 @@ py::object capsule_of(const py::object& producer) {
 }
 
 [[noreturn]] void refuse_read_only(const char* role) {
-  throw py::value_error(std::string(role) + " is read-only, and would be written; give a writable array (a copy)");
+  throw py::value_error(std::string(role) + " is read-only, and would be written; use a writable copy in its place");
 }
 
 }  // namespace
@@ -198,7 +198,7 @@ void Array::require_contiguous(const std::int64_t* strides, std::int64_t unit, c
   for (std::size_t i = shape_.size(); i-- > 0 && count_ > 0;) {
     if (shape_[i] != 1 && strides[i] != expected)
       throw py::value_error(std::string(role) +
-                            " is not contiguous; give a contiguous copy "
+                            " is not contiguous; use a contiguous copy in its place "
                             "(numpy.ascontiguousarray(a), tensor.contiguous())");
     expected *= shape_[i];
   }

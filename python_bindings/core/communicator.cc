@@ -97,7 +97,7 @@ Communicator::~Communicator() {
   native_.reset();
 }
 
-const hora::Communicator& Communicator::native() const {
+hora::Communicator& Communicator::native() {
   if (::getpid() != process_)
     throw Error(Status(StatusCode::invalid_argument,
                        "this communicator belongs to process " + std::to_string(process_) +
@@ -105,15 +105,22 @@ const hora::Communicator& Communicator::native() const {
   return *native_;
 }
 
-hora::Communicator& Communicator::native() {
-  (void)std::as_const(*this).native();
-  return *native_;
+std::unique_ptr<std::atomic<bool>, Communicator::EndTurn> Communicator::take_turn() {
+  // acquire: behind what the call before has done.
+  if (turn_taken_.exchange(true, std::memory_order_acquire))
+    throw Error(Status(StatusCode::invalid_argument,
+                       "an ordered call inside of another one, by the handler of a signal, or beside it, by another "
+                       "thread; make it afterwards, or a named one (..._async)"));
+  return std::unique_ptr<std::atomic<bool>, EndTurn>(&turn_taken_);
 }
 
 template <typename Function>
 Outcome Communicator::ordered(std::vector<Array>&& arrays, Function function) {
   try {
-    const Outcome outcome = call(function);
+    const Outcome outcome = call([turn = take_turn(), &function](hora::Communicator& native) mutable {
+      const auto ends_with_the_call = std::move(turn);
+      return function(native);
+    });
     // An interrupted call has ended before this one began. To let go of an array may let another thread run.
     const std::vector<Array> ended = std::exchange(left_, {});
     return outcome;
@@ -134,21 +141,23 @@ Outcome Communicator::allreduce(py::handle source, py::handle target, ReduceOp o
                   op](hora::Communicator& native) { return native.allreduce(in, out, count, dtype, op); });
 }
 
-Outcome Communicator::broadcast(py::handle tensor, int root) {
+Outcome Communicator::broadcast(py::handle tensor, int root, const View* seen) {
   std::vector<Array> arrays = read_one(tensor);
   const auto [dtype, count] = arrays.front().movable();
   void* const data = arrays.front().data();
+  if (seen == nullptr) seen = &view();
   return ordered(std::move(arrays), [=, dtype = dtype, count = count](hora::Communicator& native) {
-    return native.broadcast(data, count, dtype, root);
+    return native.broadcast(data, count, dtype, root, *seen);
   });
 }
 
-Outcome Communicator::allgather(py::handle source, py::handle target) {
-  std::vector<Array> arrays = read_gathering(source, target, view().size());
+Outcome Communicator::allgather(py::handle source, py::handle target, const View* seen) {
+  if (seen == nullptr) seen = &view();
+  std::vector<Array> arrays = read_gathering(source, target, seen->size());
   const auto [dtype, count] = arrays.front().movable();
   return ordered(std::move(arrays),
-                 [in = arrays.front().data(), out = arrays.back().data(), dtype = dtype,
-                  count = count](hora::Communicator& native) { return native.allgather(in, out, count, dtype); });
+                 [seen, in = arrays.front().data(), out = arrays.back().data(), dtype = dtype, count = count](
+                     hora::Communicator& native) { return native.allgather(in, out, count, dtype, *seen); });
 }
 
 Outcome Communicator::barrier() {
@@ -159,8 +168,10 @@ template <typename Function>
 std::unique_ptr<Handle> Communicator::named(std::vector<Array>&& arrays, Function function) {
   abandoned_.remove_if([](const Pending& pending) { return pending.handle.done(); });
   for (Array& array : arrays) array.keep_memory();
-  hora::Handle handle = call(function);
-  return std::make_unique<Handle>(shared_from_this(), Pending{std::move(handle), std::move(arrays)});
+  // Before the call, which may tell of a change of views after it: where that raises, the dropped handle keeps memory.
+  auto handle = std::make_unique<Handle>(shared_from_this(), std::move(arrays));
+  call([&](hora::Communicator& native) { handle->submitted(function(native)); });
+  return handle;
 }
 
 std::unique_ptr<Handle> Communicator::allreduce_async(const std::string& name, py::handle source, py::handle target,
@@ -191,7 +202,10 @@ void Communicator::register_state(const std::string& name, py::handle array) {
 }
 
 void Communicator::step() {
-  call([](hora::Communicator& native) { native.step(); });
+  call([turn = take_turn()](hora::Communicator& native) mutable {
+    const auto ends_with_the_call = std::move(turn);
+    native.step();
+  });
 }
 
 void Communicator::flush() {
@@ -211,14 +225,16 @@ void Communicator::on_view_change(py::object callback) {
 }
 
 void Communicator::tell_view_changes() {
-  std::vector<std::pair<View, View>> changes;
-  {
-    const std::lock_guard lock(changes_mutex_);
-    changes.swap(changes_);
+  while (true) {
+    std::list<std::pair<View, View>> next;
+    {
+      const std::lock_guard lock(changes_mutex_);
+      if (changes_.empty()) return;
+      next.splice(next.end(), changes_, changes_.begin());
+    }
+    // One that raises leaves those after it to the next call.
+    if (const py::object callback = callback_) callback(next.front().first, next.front().second);
   }
-  const py::object callback = callback_;
-  if (!callback) return;
-  for (const auto& [before, after] : changes) callback(before, after);
 }
 
 void Communicator::shutdown(double timeout_s) {

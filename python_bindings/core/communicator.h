@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <sys/types.h>
 
+#include <atomic>
 #include <chrono>
 #include <exception>
 #include <list>
@@ -32,16 +33,18 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
 
-  [[nodiscard]] const View& view() const { return native().view(); }
-  [[nodiscard]] int rank() const { return native().rank(); }
-  [[nodiscard]] int local_rank() const { return native().local_rank(); }
-  [[nodiscard]] int local_size() const { return native().local_size(); }
-  [[nodiscard]] bool observing() const { return native().observing(); }
+  // In a forked child as well, as they were when it was forked.
+  [[nodiscard]] const View& view() const { return native_->view(); }
+  [[nodiscard]] int rank() const { return native_->rank(); }
+  [[nodiscard]] int local_rank() const { return native_->local_rank(); }
+  [[nodiscard]] int local_size() const { return native_->local_size(); }
+  [[nodiscard]] bool observing() const { return native_->observing(); }
 
   // A `target` of None: in place.
   Outcome allreduce(pybind11::handle source, pybind11::handle target, ReduceOp op);
-  Outcome broadcast(pybind11::handle tensor, int root);
-  Outcome allgather(pybind11::handle source, pybind11::handle target);
+  // A null `seen`: the view of the moment.
+  Outcome broadcast(pybind11::handle tensor, int root, const View* seen);
+  Outcome allgather(pybind11::handle source, pybind11::handle target, const View* seen);
   Outcome barrier();
   std::unique_ptr<Handle> allreduce_async(const std::string& name, pybind11::handle source, pybind11::handle target,
                                           ReduceOp op);
@@ -61,9 +64,15 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   void keep(Pending pending);
 
  private:
+  // Gives the turn back.
+  struct EndTurn {
+    void operator()(std::atomic<bool>* taken) const noexcept { taken->store(false, std::memory_order_release); }
+  };
+
   explicit Communicator(hora::Communicator native);
-  [[nodiscard]] const hora::Communicator& native() const;
   [[nodiscard]] hora::Communicator& native();
+  // Of ordered calls, of which there is one at a time. Throws Error where another one is under way.
+  [[nodiscard]] std::unique_ptr<std::atomic<bool>, EndTurn> take_turn();
   // `arrays` are what `function` reads and writes.
   template <typename Function>
   Outcome ordered(std::vector<Array>&& arrays, Function function);
@@ -72,6 +81,7 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   void tell_view_changes();
 
   std::optional<hora::Communicator> native_;
+  std::atomic<bool> turn_taken_{false};
   const pid_t process_;  // whose communicator it is: a forked child must not touch it
   bool ended_ = false;
   std::vector<Array> state_;      // what register_state() was given
@@ -79,7 +89,7 @@ class Communicator : public std::enable_shared_from_this<Communicator> {
   std::list<Pending> abandoned_;  // not ended, and nobody waits
   pybind11::object callback_;
   std::mutex changes_mutex_;
-  std::vector<std::pair<View, View>> changes_;  // that callback_ has not been told; guarded by changes_mutex_
+  std::list<std::pair<View, View>> changes_;  // that callback_ has not been told; guarded by changes_mutex_
 };
 
 template <typename Function>

@@ -53,7 +53,8 @@ void define_errors(py::module_& module) {
     module.attr(name) = type;
     return type;
   };
-  const py::object base = add("HoraError", "What hora raises. Its subclasses say what can be done about it.", nullptr);
+  const py::object base =
+      add("HoraError", "What hora raises. Its subclasses say what can be done about it.", PyExc_RuntimeError);
   for (const Class& one : kClasses) {
     py::tuple bases = py::make_tuple(base);
     if (one.also != nullptr) bases = py::make_tuple(base, py::handle(*one.also));

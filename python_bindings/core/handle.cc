@@ -12,8 +12,8 @@ namespace py = pybind11;
 using Seconds = std::chrono::duration<double>;
 using SteadyClock = std::chrono::steady_clock;
 
-Handle::Handle(std::shared_ptr<Communicator> communicator, Pending pending)
-    : communicator_(std::move(communicator)), pending_(std::move(pending)) {}
+Handle::Handle(std::shared_ptr<Communicator> communicator, std::vector<Array> arrays)
+    : communicator_(std::move(communicator)), pending_{{}, std::move(arrays)} {}
 
 Handle::~Handle() {
   communicator_->keep(std::move(pending_));

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "array.h"
@@ -20,12 +21,14 @@ struct Pending {
 
 class Handle {
  public:
-  Handle(std::shared_ptr<Communicator> communicator, Pending pending);
+  // Of an operation that will use `arrays`, and that is not submitted() yet.
+  Handle(std::shared_ptr<Communicator> communicator, std::vector<Array> arrays);
   // An operation that has not ended goes on; the communicator keeps its memory.
   ~Handle();
   Handle(const Handle&) = delete;
   Handle& operator=(const Handle&) = delete;
 
+  void submitted(hora::Handle handle) noexcept { pending_.handle = std::move(handle); }
   [[nodiscard]] bool done() const noexcept { return pending_.handle.done(); }
   // Seconds; nullopt: without a limit. TimedOutError: the operation goes on unchanged.
   Outcome wait(std::optional<double> timeout);

@@ -64,9 +64,10 @@ void define_communicator(py::module_& module) {
       .def_property_readonly("observing", &Communicator::observing);
   const auto target = py::arg("target") = py::none();
   const auto op = py::arg("op") = ReduceOp::sum;
+  const auto seen = py::arg("seen") = py::none();
   type.def("allreduce", &Communicator::allreduce, py::arg("source"), target, op)
-      .def("broadcast", &Communicator::broadcast, py::arg("tensor"), py::arg("root"))
-      .def("allgather", &Communicator::allgather, py::arg("source"), py::arg("target"))
+      .def("broadcast", &Communicator::broadcast, py::arg("tensor"), py::arg("root"), seen)
+      .def("allgather", &Communicator::allgather, py::arg("source"), py::arg("target"), seen)
       .def("barrier", &Communicator::barrier)
       .def("allreduce_async", &Communicator::allreduce_async, py::arg("name"), py::arg("source"), target, op)
       .def("broadcast_async", &Communicator::broadcast_async, py::arg("name"), py::arg("tensor"), py::arg("root"))

@@ -5,8 +5,9 @@ bytearrays, ... It is used in place, without a copy. A wrong one raises TypeErro
 other array) or ValueError (not contiguous, read-only but to be written, another size).
 
 Threads: every call works and waits without the GIL, and no thread of hora ever takes it. Named calls may come from any
-thread, ordered calls from one thread at a time. Ctrl-C ends a wait of the main thread, in an ordered collective or in
-Handle.wait(); the operation goes on. A forked child cannot use its parent's communicator.
+thread, ordered calls from one thread at a time: a second one, of another thread or of a signal's handler, is refused.
+Ctrl-C ends a wait of the main thread, in an ordered collective or in Handle.wait(); the operation goes on. A forked child
+can ask its parent's communicator who it was, and do no more with it.
 """
 
 import enum
@@ -26,7 +27,7 @@ class ReduceOp(enum.Enum):
     MAX = 3
     PRODUCT = 4
 
-class HoraError(Exception):
+class HoraError(RuntimeError):
     """What hora raises. Its subclasses say what can be done about it."""
 
 class InvalidArgumentError(HoraError, ValueError): ...
@@ -98,9 +99,12 @@ class Communicator:
     def allreduce(self, source: _Array, target: _Array | None = None, op: ReduceOp = ...) -> Outcome:
         """target = source of rank 0 `op` source of rank 1 ...; in place without a target."""
 
-    def broadcast(self, tensor: _Array, root: int) -> Outcome: ...
-    def allgather(self, source: _Array, target: _Array) -> Outcome:
-        """The sources of all ranks, one after the other. PeerFailedError when size changed under the call."""
+    # `seen`: the view of which root and size are, which may have passed; without it, the view of the moment.
+    def broadcast(self, tensor: _Array, root: int, seen: View | None = None) -> Outcome:
+        """PeerFailedError when the root has died before any other rank had it."""
+
+    def allgather(self, source: _Array, target: _Array, seen: View | None = None) -> Outcome:
+        """The sources of all ranks, one after the other. PeerFailedError when size changed since `seen`."""
 
     def barrier(self) -> Outcome: ...
 

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string_view>
 
 #include "base/time.h"
+#include "engine/seen_views.h"
 #include "hora/hora.hpp"
 #include "interfaces/operation.h"
 
@@ -31,8 +31,11 @@ class WorkOwner {
 // Called by the application's threads. All but release() and the getters throw Error.
 class Front : public WorkOwner {
  public:
-  // One call at a time.
-  virtual Outcome run_ordered(const Signature& signature, const Extent& extent) = 0;
+  // One call at a time. `seen`: the view of which the caller counts ranks and sizes, which outlives the call.
+  virtual Outcome run_ordered(const Signature& signature, const Extent& extent, const View& seen) = 0;
+  Outcome run_ordered(const Signature& signature, const Extent& extent) {
+    return run_ordered(signature, extent, view());
+  }
   // The caller gives the result back by release(). `attended`: the caller waits right away, so that no other thread
   // need be woken.
   virtual Work* submit(std::string_view name, const Signature& signature, std::span<const std::int64_t> shape,
@@ -41,7 +44,7 @@ class Front : public WorkOwner {
     throw Error(Status(StatusCode::invalid_argument, "order() is for results in device memory; use wait()"));
   }
   virtual void flush() = 0;
-  virtual void on_view_change(std::function<void(const View& before, const View& after)> callback) = 0;
+  virtual void on_view_change(SeenViews::Callback callback) = 0;
   // The view that the last call returned in, and this process's rank there.
   [[nodiscard]] virtual const View& view() const noexcept = 0;
   [[nodiscard]] virtual Rank rank() const noexcept = 0;

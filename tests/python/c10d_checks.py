@@ -1,14 +1,20 @@
 """Checks of the backend "hora" of torch.distributed on every rank of a job, most of them against a group of gloo."""
 
+import _thread
 import contextlib
 import datetime
+import json
 import os
+import signal
 import sys
+import threading
+import time
 import warnings
 
 import torch
 import torch.distributed as dist
 
+import hora
 from checks import check, expect, raised, run_all
 
 TYPES = (torch.float32, torch.float64, torch.int32, torch.int64, torch.uint8, torch.int8)
@@ -152,6 +158,32 @@ def gathers_and_scatters():
 
 
 @check
+def gathers_several_at_once():
+    tensors = [own((3, 2)), own((5,), seed=1), own((2, 2), seed=2)]
+
+    def gather(group, *tensors):
+        lists = [[torch.empty_like(tensor) for tensor in tensors] for _ in range(size())]
+        dist.all_gather_coalesced(lists, list(tensors), group)
+        return [part for parts in lists for part in parts]
+
+    expect(agree(gather, *tensors))
+
+
+@check
+def refuses_lists_that_do_not_fit():
+    tensor = torch.ones(3)
+    for parts in ([torch.empty(3)] * (size() + 1), [torch.empty(3)] * (size() - 1), [torch.empty(4)] * size()):
+        expect("all_gather" in raised(hora.InvalidArgumentError, dist.all_gather, parts, tensor))
+        if rank() == 0:
+            expect("gather" in raised(hora.InvalidArgumentError, dist.gather, tensor, parts))
+            expect("scatter" in raised(hora.InvalidArgumentError, dist.scatter, tensor, parts))
+    for parts in ([torch.empty(3), torch.empty(3)], [torch.empty(4)], []):
+        text = raised(hora.InvalidArgumentError, dist.all_gather_coalesced, [parts] * size(), [tensor])
+        expect("all_gather_coalesced" in text, text)
+    dist.barrier()
+
+
+@check
 def gathers_from_within_the_target():
     whole = torch.zeros(3 * size())
     first = whole[:3]
@@ -207,6 +239,73 @@ def what_waits_for_a_future_may_communicate():
     for i in range(10):  # one after the other: all ranks must submit in one order
         future = dist.all_reduce(torch.full((3,), float(i)), async_op=True).get_future().then(again)
         expect(torch.equal(future.wait(), torch.full((3,), 2.0 * i * size() * size())), i)
+
+
+@check
+def calls_may_come_from_where_there_is_no_python():
+    backend = dist.group.WORLD._get_backend(torch.device("cpu"))
+    tensor, works = torch.ones(3), []
+    for call, options in ((backend.allreduce, dist.AllreduceOptions()), (backend.broadcast, dist.BroadcastOptions())):
+        _thread.start_new_thread(works.extend, (map(call, [[tensor]], [options]),))
+        deadline = time.monotonic() + MINUTE.total_seconds()
+        while not works:
+            expect(time.monotonic() < deadline, "the call raised")
+        works.pop().wait()
+    expect(tensor.tolist() == [size()] * 3)
+
+
+@check
+def an_operation_inside_of_another_is_refused():
+    """By the handler of a signal, that comes while rank 0 waits for the others."""
+    from hora.torch import c10d, world
+
+    tensor, told, refused = torch.ones(3), torch.zeros(1), []
+    communicator = world.communicator()
+    if rank() == 0:
+        def handle(*_):
+            refused.append(raised(hora.InvalidArgumentError, dist.barrier))
+            refused.append(raised(hora.InvalidArgumentError, communicator.barrier))
+
+        def interrupt():
+            while sys._current_frames()[main].f_code.co_filename != c10d.__file__:
+                pass
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while len(refused) < 2:
+                pass
+            communicator.allreduce_async("told of refusal", told).wait()
+
+        before = signal.signal(signal.SIGUSR1, handle)
+        main, thread = threading.get_ident(), threading.Thread(target=interrupt)
+        thread.start()
+        dist.all_reduce(tensor)
+        thread.join()
+        signal.signal(signal.SIGUSR1, before)
+        expect("inside of another" in refused[0] and len(refused) == 2, refused)
+    else:
+        communicator.allreduce_async("told of refusal", told).wait()
+        dist.all_reduce(tensor)
+    expect(tensor.tolist() == [size()] * 3)
+
+
+@check
+def an_exit_in_a_call_ends_its_wait():
+    from hora.torch import world
+
+    work = world.ordered().submit(lambda: sys.exit("told so"), None)
+    expect("told so" in raised(SystemExit, work.wait, MINUTE))
+    expect("told so" in raised(hora.HoraError, work.get_future().wait))
+    dist.all_reduce(torch.ones(1), async_op=True).wait(MINUTE)
+
+
+@check
+def a_failure_of_rank_0_to_meet_is_that_of_all():
+    from hora.torch import meeting
+
+    store = dist.HashStore()
+    store.set_timeout(MINUTE)
+    store.set("hora/1/place/1", json.dumps({"machine": "another", "address": ""}))
+    for place in (0, 1):
+        expect("rank 0" in raised(hora.ResourceError, meeting.meet, store, place, 2, MINUTE))
 
 
 @check

@@ -1,5 +1,9 @@
 """For programs of checks (ranks.py): runs the functions that are marked with @check, in their order, on every rank."""
 
+import os
+import signal
+import sys
+import threading
 import traceback
 
 _checks = []  # with the least number of ranks of each
@@ -28,6 +32,26 @@ def raised(kinds, function, *arguments, **options):
     except kinds as error:
         return str(error)
     raise AssertionError(f"{function} raised nothing")
+
+
+def interrupted(function):
+    """Calls it, sends this process SIGINT while the main thread is in it. True when that raised KeyboardInterrupt."""
+    main = threading.get_ident()
+
+    def interrupt():
+        while sys._current_frames()[main].f_code is not function.__code__:
+            pass
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        function()
+        return False
+    except KeyboardInterrupt:
+        return True
+    finally:
+        thread.join()
 
 
 def run_all(size, *arguments):

@@ -1,15 +1,18 @@
-"""Five ranks, three of which kill themselves where the others call, and what the others then see."""
+"""Seven ranks, five of which are killed where the others call, and what the others then see."""
 
+import gc
 import os
 import signal
 import sys
 import threading
+import weakref
 
+import numpy
 import torch
 
 import hora
 import hora.torch as hvd
-from checks import check, expect, raised, run_all
+from checks import check, expect, interrupted, raised, run_all
 from hora.torch import operations, parameters
 
 
@@ -24,16 +27,63 @@ def die():
 
 
 @check
+def a_callback_that_raises_loses_neither_memory_nor_other_changes():
+    """Rank 0 leaves a call in which one dies, and is told of it by the next one, in which another one dies."""
+    comm, data = hvd.communicator(), numpy.ones(1000, numpy.float32)
+    pids = hvd.allgather_object(os.getpid())
+    comm.flush()
+    if Process.founding == 6:
+        signal.pause()
+    if Process.founding == 0:
+        def refuse(before, after):
+            raise ZeroDivisionError(after.size)
+
+        comm.on_view_change(refuse)
+        expect(interrupted(lambda: comm.barrier()))
+        os.kill(pids[6], signal.SIGKILL)
+    else:
+        comm.barrier()
+    over = comm.allreduce_async("the first is over", numpy.ones(1, numpy.float32))
+    if Process.founding == 5:
+        over.wait()
+        signal.pause()
+    if Process.founding == 0:
+        while not over.done():  # wait() would tell of the change
+            pass
+        os.kill(pids[5], signal.SIGKILL)
+        expect(raised(ZeroDivisionError, comm.barrier) == "6")
+        watched = weakref.ref(data)
+        expect(raised(ZeroDivisionError, comm.allreduce_async, "kept", data) == "5")
+        comm.on_view_change(None)
+        del data
+        gc.collect()
+        expect(watched() is not None)
+        comm.barrier()
+    else:
+        comm.barrier()
+        comm.barrier()
+        comm.allreduce_async("kept", data).wait()
+    over.wait()
+    for name in ("after", "last"):  # a named operation lets go of the memory of those that have ended
+        comm.allreduce_async(name, numpy.ones(1, numpy.float32)).wait()
+        comm.barrier()
+    expect(Process.founding != 0 or watched() is None)
+
+
+@check
 def a_call_that_cannot_be_saved_says_so_and_the_next_works():
     comm, changes = hvd.communicator(), []
     comm.on_view_change(lambda before, after: changes.append((before.size, after.size, threading.get_ident())))
-    own, target = bytearray([comm.rank]), bytearray(5)
+    own, target, founding = bytearray([comm.rank]), bytearray(5), comm.view
     if Process.founding == 4:
         die()
     text = raised(hora.PeerFailedError, comm.allgather, own, target)
     expect("allgather" in text, text)
     expect(changes == [(5, 4, threading.get_ident())], changes)
-    expect((comm.size, comm.epoch, comm.view.size) == (4, 2, 4))
+    expect((comm.size, comm.epoch, comm.view.size) == (4, 4, 4))
+    expect("from 5 to 4" in raised(hora.PeerFailedError, comm.allgather, own, target, founding))
+    expect("root" in raised(hora.PeerFailedError, comm.broadcast, own, 4, founding))
+    raised(ValueError, comm.allgather, own, target)
     target = bytearray(4)
     expect(comm.allgather(own, target).contributors == 4 and list(target) == [0, 1, 2, 3])
     comm.on_view_change(None)
@@ -52,7 +102,7 @@ def a_gathering_begins_again_without_the_dead():
 @check
 def an_average_is_over_those_that_are_left():
     expect(hvd.allreduce(torch.tensor([1.0 + hvd.rank()])).item() == 2)
-    expect((hvd.size(), hvd.local_size(), hvd.local_rank()) == (3, 5, Process.founding))
+    expect((hvd.size(), hvd.local_size(), hvd.local_rank()) == (3, 7, Process.founding))
 
 
 @check

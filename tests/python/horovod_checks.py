@@ -1,45 +1,16 @@
-"""Checks of hora.torch on every rank of a job, most of them against what gloo gives in the same processes."""
+"""Checks of hora.torch's collectives on every rank of a job, most of them against what gloo gives."""
 
-import os
 import random
 import sys
-import tempfile
 import threading
 
 import torch
 import torch.distributed as gloo
 
 import hora.torch as hvd
-from checks import check, expect, raised, run_all
+from beside_gloo import OPERATIONS, TYPES, by_gloo, close, gathered_by_gloo, main, own
+from checks import check, expect, raised
 from hora.torch import world
-
-OPERATIONS = {hvd.Sum: gloo.ReduceOp.SUM, hvd.Min: gloo.ReduceOp.MIN, hvd.Max: gloo.ReduceOp.MAX,
-              hvd.Product: gloo.ReduceOp.PRODUCT}
-TYPES = (torch.float32, torch.float64, torch.int32, torch.int64, torch.uint8, torch.int8)
-
-
-def own(shape, dtype=torch.float32, seed=0):
-    """Other values on each rank, the same in each run."""
-    generator = torch.Generator().manual_seed(100 * seed + hvd.rank())
-    if dtype.is_floating_point:
-        return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
-    return torch.randint(1, 4, shape, generator=generator).to(dtype)
-
-
-def by_gloo(tensor, op):
-    result = tensor.clone()
-    gloo.all_reduce(result, OPERATIONS[op])
-    return result
-
-
-def gathered_by_gloo(tensor):
-    parts = [None] * hvd.size()
-    gloo.all_gather_object(parts, tensor)
-    return parts
-
-
-def close(left, right, tolerance=1e-5):
-    return left.dtype == right.dtype and torch.allclose(left.double(), right.double(), rtol=tolerance, atol=tolerance)
 
 
 @check
@@ -187,6 +158,17 @@ def gatherings_of_a_thread_meet_those_who_keep_them_going():
 
 
 @check
+def a_gathering_begins_again_when_the_view_changes_as_it_asks():
+    """Another thread's call has told of a change between the look at the size and the submission."""
+    now, seen = world.size, [hvd.size(), hvd.size() + 1]
+    world.size = lambda: seen.pop() if seen else now()
+    try:
+        expect(hvd.allgather(torch.tensor([hvd.rank()])).tolist() == list(range(now())))
+    finally:
+        world.size = now
+
+
+@check
 def names_let_ranks_submit_in_any_order():
     order = random.Random(hvd.rank()).sample(range(20), 20)
     tensors = {i: own((i + 1,), seed=i) for i in order}
@@ -215,7 +197,8 @@ def gradients_pass_through():
     for operation, expected in (
         (lambda x: hvd.allreduce(x, op=hvd.Sum), by_gloo(weights, hvd.Sum)),
         (lambda x: hvd.allreduce(x), by_gloo(weights, hvd.Sum) / hvd.size()),
-        (lambda x: hvd.broadcast(x, 1), by_gloo(weights, hvd.Sum) * (hvd.rank() == 1)),
+        # As in Horovod, also for those that do not reduce: an average.
+        (lambda x: hvd.broadcast(x, 1), by_gloo(weights, hvd.Sum) / hvd.size() * (hvd.rank() == 1)),
     ):
         x = torch.ones(3, 3, requires_grad=True)
         (operation(x) * weights).sum().backward()
@@ -225,53 +208,7 @@ def gradients_pass_through():
     weights = own((rows, 2))
     (hvd.allgather(x) * weights).sum().backward()
     first = sum(range(1, hvd.rank() + 1))
-    expect(close(x.grad, by_gloo(weights, hvd.Sum)[first:first + hvd.rank() + 1]))
-
-
-@check
-def brings_parameters_and_optimizers_to_one_value():
-    torch.manual_seed(hvd.rank())
-    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.1 * (hvd.rank() + 1))
-    if hvd.rank() == 1:  # the others have no state yet
-        model(own((5, 4))).sum().backward()
-        optimizer.step()
-    hvd.broadcast_parameters(model.state_dict(), root_rank=1)
-    hvd.broadcast_parameters(model.named_parameters(), root_rank=1)
-    plain = [torch.full(shape, float(hvd.rank())) for shape in ((2, 3), (2,), (3, 1))]
-    hvd.broadcast_parameters(plain, root_rank=1)
-    expect(all(bool((tensor == 1).all()) for tensor in plain), plain)
-    hvd.broadcast_optimizer_state(optimizer, root_rank=1)
-    parts = gathered_by_gloo((model.state_dict(), optimizer.state_dict()))
-    for other, state in parts:
-        expect(all(torch.equal(a, b) for a, b in zip(other.values(), parts[0][0].values())))
-        expect(state["param_groups"] == parts[0][1]["param_groups"])
-        expect(len(state["state"]) == 4)
-        for i, values in state["state"].items():
-            expect(all(torch.equal(value, parts[0][1]["state"][i][key]) for key, value in values.items()))
-    expect(optimizer.param_groups[0]["lr"] == 0.2)
-
-
-@check
-def to_register_an_optimizer_changes_none_of_its_steps():
-    optim, decay = torch.optim, {"weight_decay": 0.1}
-    for kind, options in ((optim.SGD, {"momentum": 0.9, **decay}), (optim.Adam, decay), (optim.AdamW, {}),
-                          (optim.NAdam, decay), (optim.RAdam, decay), (optim.Adamax, decay), (optim.Adadelta, decay),
-                          (optim.Adagrad, decay), (optim.ASGD, decay), (optim.Rprop, {}), (optim.Adafactor, decay),
-                          (optim.RMSprop, {"momentum": 0.9, "centered": True, **decay}), (optim.Muon, decay)):
-        values = []
-        for registers in (False, True):
-            parameter = torch.nn.Parameter(torch.linspace(-1, 1, 6).reshape(3, 2))
-            optimizer = kind([parameter], lr=0.1, **options)
-            if registers:
-                hvd.register_state(f"a {kind.__name__}", optimizer)
-            for gradient in (0.3, -0.7, 2.0):
-                parameter.grad = torch.linspace(gradient, 1, 6).reshape(3, 2)
-                optimizer.step()
-            values.append(parameter.detach())
-        expect(torch.equal(*values), f"{kind.__name__}: {values}")
-    text = raised(ValueError, hvd.register_state, "one", optim.SGD([parameter], momentum=0.5, dampening=0.1))
-    expect("dampening" in text, text)
+    expect(close(x.grad, by_gloo(weights, hvd.Sum)[first:first + hvd.rank() + 1] / hvd.size()))
 
 
 @check
@@ -280,110 +217,6 @@ def passes_objects():
     expect(hvd.broadcast_object(thing, root_rank=1)["rank"] == 1)
     expect([one["rank"] for one in hvd.allgather_object(thing)] == list(range(hvd.size())))
     hvd.barrier()
-
-
-def model_and_data(seed):
-    torch.manual_seed(seed)
-    model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 1))
-    return model, [own((5, 6), seed=step) for step in range(6)]
-
-
-def train(optimizer_of, exchange, passes=1, clip=False, **options):
-    """The parameters after some steps with an optimizer of either kind."""
-    model, batches = model_and_data(7)
-    optimizer = optimizer_of(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), model, **options)
-    for begin in range(0, len(batches), passes):
-        optimizer.zero_grad()
-        for batch in batches[begin:begin + passes]:
-            model(batch).square().mean().backward()
-        exchange(optimizer, model)
-        if clip:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
-            with optimizer.skip_synchronize() if hasattr(optimizer, "skip_synchronize") else torch.enable_grad():
-                optimizer.step()
-        else:
-            optimizer.step()
-    return torch.cat([p.detach().flatten() for p in model.parameters()])
-
-
-def gloo_exchange(_, model):
-    for parameter in model.parameters():
-        gloo.all_reduce(parameter.grad)
-        parameter.grad /= hvd.size()
-
-
-def distributed(optimizer, model, **options):
-    return hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters(), **options)
-
-
-@check
-def trains_as_with_gloo():
-    plain = lambda optimizer, model: optimizer  # noqa: E731
-    nothing = lambda optimizer, model: None  # noqa: E731
-    wait = lambda optimizer, model: optimizer.synchronize()  # noqa: E731
-    expected = train(plain, gloo_exchange)
-    expect(close(train(distributed, nothing), expected))
-    expect(close(train(distributed, nothing, gradient_predivide_factor=2.0), expected))
-    expect(close(train(distributed, nothing, compression=hvd.Compression.fp16), expected, 1e-2))
-    expect(close(train(distributed, nothing, passes=3, backward_passes_per_step=3),
-                 train(plain, gloo_exchange, passes=3)))
-    expect(close(train(distributed, wait, clip=True), train(plain, gloo_exchange, clip=True)))
-
-
-@check
-def a_distributed_optimizer_is_the_optimizer():
-    model, batches = model_and_data(3)
-    inner = torch.optim.Adam(model.parameters(), lr=0.5)
-    optimizer = distributed(inner, model)
-    expect(isinstance(optimizer, torch.optim.Adam) and type(optimizer).__name__ == "Adam")
-    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.5)
-
-    def closure():
-        optimizer.zero_grad()
-        loss = model(batches[0]).square().mean()
-        loss.backward()
-        return loss
-
-    expect(optimizer.step(closure) >= 0)
-    schedule.step()
-    expect(optimizer.param_groups[0]["lr"] == 0.25 and len(optimizer.state) == 4)
-    grads = [p.grad for p in model.parameters()]
-    expect(all(torch.equal(one[i], grads[i]) for one in gathered_by_gloo(grads) for i in range(4)))
-    model(batches[1]).sum().backward()
-    expect("zero_grad" in raised(RuntimeError, optimizer.zero_grad))
-    expect("backward_passes" in raised(RuntimeError, model(batches[1]).sum().backward))
-    optimizer.step()
-    raised(ValueError, hvd.DistributedOptimizer, inner, named_parameters=[("one", next(model.parameters()))])
-    raised(ValueError, distributed, inner, model, op=hvd.Sum, gradient_predivide_factor=2.0)
-
-
-@check
-def what_is_loaded_into_an_optimizer_reaches_who_shares_it():
-    for load_into in ("the distributed one", "the one that it was made of"):
-        model, batches = model_and_data(5)
-        inner = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
-        schedule = torch.optim.lr_scheduler.StepLR(inner, step_size=1, gamma=0.5)
-        optimizer = distributed(inner, model)
-        steps = []
-        optimizer.register_step_post_hook(lambda *_: steps.append(1))
-        hvd.broadcast_optimizer_state(optimizer if load_into == "the distributed one" else inner, root_rank=1)
-        model(batches[0]).sum().backward()
-        optimizer.step()
-        schedule.step()
-        expect((optimizer.param_groups[0]["lr"], len(steps)) == (0.25, 1), (load_into, optimizer, steps))
-        expect(inner.state is optimizer.state and len(inner.state) == 4)
-
-
-@check
-def ranks_may_use_different_parts_of_a_model():
-    torch.manual_seed(1)
-    parts = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(2))
-    optimizer = distributed(torch.optim.SGD(parts.parameters(), lr=0.1), parts)
-    parts[hvd.rank() % 2](torch.ones(1, 2)).sum().backward()
-    optimizer.step()
-    optimizer.zero_grad()
-    states = gathered_by_gloo([p.detach() for p in parts.parameters()])
-    expect(all(torch.equal(a, b) for other in states for a, b in zip(other, states[0])))
 
 
 @check
@@ -410,25 +243,27 @@ def data_loaders_may_fork():
         expect(hvd.synchronize(pending)[0] == hvd.size())
 
 
+class OwnRank(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+
+    def __getitem__(self, index):
+        return torch.tensor([hvd.rank(), hvd.size(), hvd.local_rank()])
+
+
+@check
+def data_sets_may_ask_who_they_are_in_forked_workers():
+    loader = torch.utils.data.DataLoader(OwnRank(), batch_size=4, num_workers=2, multiprocessing_context="fork")
+    for batch in loader:
+        expect(batch.tolist() == [[hvd.rank(), hvd.size(), hvd.local_rank()]] * 4)
+
+
 @check
 def refuses_what_it_cannot_take():
     expect("bool" in raised(TypeError, hvd.allreduce, torch.tensor([True]), op=hvd.Sum))
     expect(hvd.allreduce(torch.tensor([hvd.rank() == 0]), op=hvd.Max).tolist() == [True])
     sparse = torch.eye(3).to_sparse()
     raised((TypeError, RuntimeError, BufferError, NotImplementedError), hvd.allreduce, sparse)
-
-
-def main():
-    hvd.init()
-    path = hvd.broadcast_object(tempfile.mktemp(prefix="hora-gloo-"))
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    gloo.init_process_group("gloo", init_method=f"file://{path}", rank=hvd.rank(), world_size=hvd.size())
-    torch.set_num_threads(1)
-    status = run_all(hvd.size())
-    gloo.destroy_process_group()
-    hvd.shutdown()
-    expect("init" in raised(ValueError, hvd.rank))
-    return status
 
 
 if __name__ == "__main__":

@@ -43,11 +43,13 @@ def main():
     optimizer = hvd.DistributedOptimizer(optimizer, named_parameters=model.named_parameters())
     hvd.broadcast_parameters(model.state_dict(), root_rank=0)
     done = torch.zeros(1, dtype=torch.int64)
+    picture = torch.empty(2, 3, 4, 4, memory_format=torch.channels_last).zero_()  # not in the order of its dimensions
     if arguments.elastic:
         check_calls_before_the_first_step(optimizer)
         hvd.register_state("model", model)
         hvd.register_state("optimizer", optimizer)
         hvd.register_state("done", done)
+        hvd.register_state("picture", picture)
         hvd.step()
     if founding == arguments.victim and founding is not None:
         # The hook runs when a gradient in the middle has been made, while the others' are on their way.
@@ -68,7 +70,8 @@ def main():
                 (model(x) - x.sum(1, keepdim=True)).square().mean().backward()
             optimizer.step()
             done += 1
-            content = b"".join(p.detach().numpy().tobytes() for p in model.parameters())
+            picture += torch.arange(96).reshape(2, 3, 4, 4) * done
+            content = b"".join(p.detach().numpy().tobytes() for p in [*model.parameters(), picture])
             entered = not hvd.observing()
             records.write(f"{int(done)} {hashlib.sha256(content).hexdigest()} {hvd.size()} {int(entered)}\n")
             records.flush()

@@ -8,9 +8,13 @@
 
 The loop stays as it is. When a rank is killed it goes on, on the others, without a restart or a lost step.
 
-Of Horovod's names these are missing: alltoall, reducescatter, join, process sets (ProcessSet, add_process_set,
-process_set=), DistributedOptimizer's groups= and num_groups=, SyncBatchNorm, Adasum, and hvd.elastic, which the loop
-above does not need. Tensors lie in memory of the host.
+Before a checkpoint stands hvd.flush(): what is written then cannot be undone by a death.
+
+Of Horovod's names these are missing: alltoall, reducescatter and grouped_reducescatter, grouped_allgather,
+sparse_allreduce_async, join, process sets (ProcessSet, global_process_set, add_process_set, remove_process_set,
+process_set=), DistributedOptimizer's groups= and num_groups=, broadcast_optimizer_state's model=, init's comm=, Adasum,
+SyncBatchNorm, timelines (start_timeline, stop_timeline), what asks for the build (mpi_enabled, nccl_built, ...), and
+hvd.elastic, which the loop above does not need. Tensors lie in memory of the host.
 """
 
 from hora import HoraError, MismatchError, PeerFailedError, TimedOutError
@@ -46,6 +50,7 @@ from hora.torch.world import (
     communicator,
     cross_rank,
     cross_size,
+    flush,
     init,
     is_initialized,
     local_rank,
@@ -56,3 +61,5 @@ from hora.torch.world import (
     size,
     step,
 )
+
+HorovodInternalError = HoraError  # as Horovod calls it

@@ -16,10 +16,16 @@ Gradients  that torch has divided by the number of ranks at the start, in Distri
            the start / ranks alive.
 broadcast  from a dead rank fails on all ranks alike. The buffers that DistributedDataParallel takes from its rank 0
            come from the first one alive instead; every one has them.
+reduce     to a dead rank ends well, and nobody has the result.
 allgather  and what is made of it (gather, all_gather_object) fails once a rank has died: it has no place for fewer.
+new_group  with a dead rank in it waits for that one until its timeout.
 
 reduce costs as much as allreduce, gather as allgather, and scatter a broadcast of all its parts. What is missing here
-(send, recv, reduce_scatter, all_to_all) raises an error that names it. Tensors lie in memory of the host.
+(send, recv, reduce_scatter, all_to_all) raises an error that names it, and so do sparse tensors, such as the gradients
+of an Embedding(sparse=True). Tensors lie in memory of the host.
+
+With TORCH_DISTRIBUTED_DEBUG=DETAIL torch compares all calls through a group of gloo beside this one, which does not
+outlive a death.
 """
 
 import atexit
@@ -100,7 +106,8 @@ class HoraBackend(Backend):
     def __init__(self, calls, rank, size, timeout, hosted, owns=True):
         super().__init__(rank, size)
         self._calls = calls
-        self._founders = calls.communicator.view.members  # by rank in the group
+        self._founding = calls.communicator.view  # whose ranks are those of the group
+        self._submitted = 0
         self._hosted = hosted
         self._owns = owns
         self._options = Backend.Options("hora", timeout=timeout)
@@ -113,6 +120,9 @@ class HoraBackend(Backend):
 
     def getBackendName(self):
         return "hora"
+
+    def _get_sequence_number_for_group(self):
+        return self._submitted  # which torch compares among the ranks with TORCH_DISTRIBUTED_DEBUG=DETAIL
 
     def shutdown(self):
         """Leaves the job in order; the others go on. At the end of the process, where nobody has called it."""
@@ -129,27 +139,40 @@ class HoraBackend(Backend):
     abort = shutdown
 
     def allreduce(self, tensors, opts):
-        is_mean = _is_divided_by_size(sys._getframe(1))
+        is_mean = _is_divided_by_size(sys._getframe().f_back)
         return self._submit(lambda: self._reduce(tensors, opts.reduceOp, is_mean), tensors, opts)
 
     allreduce_coalesced = allreduce
 
     def reduce(self, tensors, opts):
-        target = tensors[opts.rootTensor]
-        used = target if opts.rootRank == self.rank() else target.detach().clone()
-        return self._submit(lambda: self._reduce([used], opts.reduceOp, False), tensors, opts)
+        def reduce():
+            target = tensors[opts.rootTensor]
+            used = target if opts.rootRank == self.rank() else target.detach().clone()
+            self._reduce([used], opts.reduceOp, False)
+        return self._submit(reduce, tensors, opts)
 
     def broadcast(self, tensors, opts):
-        may_differ = _module_of(sys._getframe(1)) == _DDP
+        may_differ = _module_of(sys._getframe().f_back) == _DDP
         return self._submit(lambda: self._broadcast(tensors[opts.rootTensor], opts.rootRank, may_differ), tensors, opts)
 
     def allgather(self, output_lists, inputs, opts):
+        return self._gather_lists("all_gather", output_lists, inputs, output_lists, opts)
+
+    def allgather_coalesced(self, output_lists, inputs, opts):
+        """Its lists are by rank, and of one tensor for each input."""
+        if any(len(outputs) != len(inputs) for outputs in output_lists):
+            raise hora.InvalidArgumentError(f"all_gather_coalesced: give lists of {len(inputs)} tensors, as many as "
+                                            "there are inputs")
+        return self._gather_lists("all_gather_coalesced", list(zip(*output_lists)), inputs, output_lists, opts)
+
+    def _gather_lists(self, operation, output_lists, inputs, result, opts):
+        for outputs, source in zip(output_lists, inputs):
+            self._check_parts(operation, outputs, source)
+
         def gather():
             for outputs, source in zip(output_lists, inputs):
                 self._allgather_into(outputs, source)
-        return self._submit(gather, output_lists, opts)
-
-    allgather_coalesced = allgather
+        return self._submit(gather, result, opts)
 
     def all_gather_single(self, output, source, opts):
         return self._submit(lambda: self._allgather(source, output), [output], opts)
@@ -161,12 +184,15 @@ class HoraBackend(Backend):
         return self._submit(gather, outputs, opts)
 
     def gather(self, output_lists, inputs, opts):
-        def gather():
-            parts = output_lists[0] if self.rank() == opts.rootRank else []
-            self._allgather_into(parts, inputs[0])
-        return self._submit(gather, output_lists, opts)
+        parts = output_lists[0] if self.rank() == opts.rootRank else []
+        if self.rank() == opts.rootRank:
+            self._check_parts("gather", parts, inputs[0])
+        return self._submit(lambda: self._allgather_into(parts, inputs[0]), output_lists, opts)
 
     def scatter(self, outputs, input_lists, opts):
+        if self.rank() == opts.rootRank:
+            self._check_parts("scatter", input_lists[0], outputs[0])
+
         def scatter():
             target = outputs[0].detach()
             parts = target.new_empty((self.size(), *target.shape))
@@ -179,7 +205,16 @@ class HoraBackend(Backend):
     def barrier(self, opts):
         return self._submit(self._calls.communicator.barrier, [], opts)
 
+    def _check_parts(self, operation, parts, whole):
+        """A list of one tensor for each rank."""
+        kind = (whole.shape, whole.dtype)
+        if len(parts) != self.size() or any((part.shape, part.dtype) != kind for part in parts):
+            raise hora.InvalidArgumentError(
+                f"{operation}: give a list of {self.size()} tensors of {whole.dtype} and shape {tuple(whole.shape)}, "
+                f"one for each rank; these are {[(part.dtype, tuple(part.shape)) for part in parts]}")
+
     def _submit(self, function, result, opts):
+        self._submitted += 1
         return self._calls.submit(function, result, at_once=not opts.asyncOp)
 
     def _reduce(self, tensors, op, is_mean):
@@ -196,24 +231,22 @@ class HoraBackend(Backend):
 
     def _broadcast(self, tensor, root, may_differ=False):
         """`may_differ`: any rank's tensor is as good as that of a root that has died."""
+        communicator, seen, place = self._calls.communicator, self._founding, root
         while True:
-            member = self._founders[root]
-            members = self._calls.communicator.view.members
-            if member not in members and not may_differ:
-                raise hora.PeerFailedError(f"broadcast: its root, rank {root} of the group, has died; {self._living()}")
-            place = members.index(member) if member in members else 0
             try:
-                return self._in_place(tensor, lambda one: self._calls.communicator.broadcast(one, place))
-            except hora.PeerFailedError:
-                # All ranks have this error, and see the same members then.
-                if not may_differ or member in self._calls.communicator.view.members:
-                    raise
+                return self._in_place(tensor, lambda one: communicator.broadcast(one, place, seen))
+            except hora.PeerFailedError as error:  # all ranks have it
+                if not may_differ or self._founding.members[root] in communicator.view.members:
+                    raise hora.PeerFailedError(f"{error}; the root is rank {root} of the group, "
+                                               f"{self._living()}") from None
+                seen, place = communicator.view, 0
 
     def _allgather(self, source, target):
-        if self._calls.communicator.size != self.size():
-            raise hora.PeerFailedError(f"allgather: it has a place for each of {self.size()} ranks; {self._living()}")
         source = _fit_for_allgather(source.detach().contiguous(), target, self.rank())
-        self._in_place(target, lambda one: self._calls.communicator.allgather(source, one))
+        try:
+            self._in_place(target, lambda one: self._calls.communicator.allgather(source, one, self._founding))
+        except hora.PeerFailedError as error:
+            raise hora.PeerFailedError(f"{error}; {self._living()}") from None
 
     def _allgather_into(self, parts, source):
         gathered = source.new_empty((self.size(), *source.shape))
@@ -223,7 +256,8 @@ class HoraBackend(Backend):
 
     def _living(self):
         members = self._calls.communicator.view.members
-        return f"alive are its ranks {[rank for rank, member in enumerate(self._founders) if member in members]}"
+        founders = enumerate(self._founding.members)
+        return f"alive are ranks {[rank for rank, member in founders if member in members]} of the group"
 
     @staticmethod
     def _in_place(tensor, function):

@@ -79,7 +79,7 @@ def broadcast_async_(tensor, root_rank, name=None):
 
 
 def broadcast(tensor, root_rank, name=None):
-    """Differentiable: rank `root_rank` gets the sum of the gradients."""
+    """Differentiable: rank `root_rank` gets the average of the gradients, as in Horovod."""
     if tensor.requires_grad:
         return _Broadcast.apply(tensor, root_rank, name)
     return synchronize(broadcast_async(tensor, root_rank, name))
@@ -96,7 +96,7 @@ def allgather_async(tensor, name=None):
 def allgather(tensor, name=None):
     """The tensors of all ranks, one after the other. Their first dimensions may differ.
 
-    Differentiable: each rank gets its part of the sum of the gradients.
+    Differentiable: each rank gets its part of the average of the gradients, as in Horovod.
     """
     if tensor.requires_grad:
         return _Allgather.apply(tensor, name)
@@ -136,8 +136,8 @@ class _Broadcast(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        total = allreduce(gradient, op=Sum)
-        return (total if ctx.is_root else torch.zeros_like(total)), None, None
+        average = allreduce(gradient)
+        return (average if ctx.is_root else torch.zeros_like(average)), None, None
 
 
 class _Allgather(torch.autograd.Function):
@@ -150,6 +150,6 @@ class _Allgather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):
-        total = allreduce(gradient, op=Sum)
+        average = allreduce(gradient)
         rows = ctx.shape[0] if ctx.shape else 1
-        return total[ctx.first:ctx.first + rows].reshape(ctx.shape), None
+        return average[ctx.first:ctx.first + rows].reshape(ctx.shape), None

@@ -30,10 +30,14 @@ def meet(store, rank, size, timeout):
     store.set(f"{turn}/place/{rank}", json.dumps(_place()))
     hosted = None
     if rank == 0:
-        places = [json.loads(store.get(f"{turn}/place/{other}")) for other in range(size)]
-        hosted = hora.Rendezvous.host(f"c10d-{uuid.uuid4().hex}", _address_for(places))
-        store.set(f"{turn}/meeting", json.dumps({"store": hosted.address, "job": hosted.job, "secret": hosted.secret}))
-    access = json.loads(store.get(f"{turn}/meeting"))
+        try:
+            places = [json.loads(store.get(f"{turn}/place/{other}")) for other in range(size)]
+            hosted = hora.Rendezvous.host(f"c10d-{uuid.uuid4().hex}", _address_for(places))
+            told = {"store": hosted.address, "job": hosted.job, "secret": hosted.secret}
+        except Exception as error:
+            told = _told_of(error)
+        store.set(f"{turn}/meeting", json.dumps(told))
+    access = _checked(json.loads(store.get(f"{turn}/meeting")))
     return hora.Communicator.init(rank=rank, size=size, **access, **limits), hosted
 
 
@@ -90,15 +94,24 @@ def meet_as_launched(timeout, **_):
             address = _address_for(places) or "127.0.0.1"
             store = torch.distributed.TCPStore(address, 0, size, True, timeout, wait_for_workers=False)
             told = _written({"address": address, "port": store.port})
-        except Exception as error:  # that of all ranks: the others wait for this one
-            told = _written({"error": str(error)[:TOLD_BYTES // 10]})
+        except Exception as error:
+            told = _written(_told_of(error))
     _call(lambda job: job.broadcast(told, 0))
-    meeting = _read(told)
-    if "error" in meeting:
-        raise hora.ResourceError(f"rank 0 can host no store for torch.distributed: {meeting['error']}")
+    meeting = _checked(_read(told))
     if store is None:
         store = torch.distributed.TCPStore(meeting["address"], meeting["port"], size, False, timeout)
     yield store, rank, size
+
+
+def _told_of(error):
+    """What rank 0 tells in place of where to meet: the error is that of all ranks, as the others wait for this one."""
+    return {"error": str(error)[:TOLD_BYTES // 10]}
+
+
+def _checked(meeting):
+    if "error" in meeting:
+        raise hora.ResourceError(f"rank 0 can host no store for its group: {meeting['error']}")
+    return meeting
 
 
 def refuse_newcomer():

@@ -133,8 +133,8 @@ class Gathering(Operation):
     def _ask_for_rows(self):
         told = torch.empty(world.size(), dtype=torch.int64)
         own = torch.tensor([self._tensor.shape[0]], dtype=torch.int64)
-        self._handle = world.communicator().allgather_async(f"{self.name}.rows", own, told)
-        self._told, self._gathered = told, None
+        if self._submit(f"{self.name}.rows", own, told):
+            self._told, self._gathered = told, None
 
     def _ask_for_data(self):
         most = max(self.rows)
@@ -142,8 +142,18 @@ class Gathering(Operation):
         if own.shape[0] < most:
             own = torch.cat([own, own.new_zeros((most - own.shape[0], *shape))])
         gathered = own.new_empty((len(self.rows), most, *shape))
-        self._handle = world.communicator().allgather_async(self.name, own, gathered)
-        self._gathered = gathered
+        if self._submit(self.name, own, gathered):
+            self._gathered = gathered
+
+    def _submit(self, name, own, everything):
+        try:
+            self._handle = world.communicator().allgather_async(name, own, everything)
+            return True
+        except ValueError:
+            if len(everything) == world.size():
+                raise
+            self._ask_for_rows()  # another thread has learnt of a death meanwhile
+            return False
 
     def _advance(self):
         with self._lock:

@@ -26,6 +26,7 @@ def DistributedOptimizer(optimizer, named_parameters=None, compression=Compressi
         raise ValueError("gradient_predivide_factor is for op=Average")
     if backward_passes_per_step < 1:
         raise ValueError("backward_passes_per_step must be at least 1")
+    loading_in_place(optimizer)
     own = type(optimizer)
     distributed = type(own.__name__, (_Distributed, own), {"__doc__": own.__doc__})
     wrapped = distributed.__new__(distributed)
@@ -38,18 +39,50 @@ def DistributedOptimizer(optimizer, named_parameters=None, compression=Compressi
     return wrapped
 
 
-@contextlib.contextmanager
 def loading_in_place(optimizer):
-    """Around a load_state_dict(): torch's own makes new groups and a new state, which those that share the optimizer's,
-    such as the schedule of the optimizer that was made a distributed one, would not see.
+    """Has load_state_dict() of `optimizer`, and of those that share its state, keep groups, state and tensors."""
+    if not hasattr(optimizer, "_hora_loading"):
+        optimizer._hora_loading = _Loading(optimizer)
+    return optimizer._hora_loading
+
+
+class _Loading:
+    """Around load_state_dict(): torch's own makes new groups and a new state, which those that share the optimizer's,
+    such as the schedule of the optimizer that was made a distributed one, would not see; nor would a newcomer get the
+    new tensors in place of those that were registered.
     """
-    groups, state = optimizer.param_groups, optimizer.state
-    yield
-    for target, loaded in [*zip(groups, optimizer.param_groups), (state, optimizer.state)]:
-        content = dict(loaded)
-        target.clear()
-        target.update(content)
-    optimizer.param_groups, optimizer.state = groups, state
+
+    def __init__(self, optimizer):
+        self.is_registered = False  # then all tensors must stay
+        optimizer.register_load_state_dict_pre_hook(self._before)
+        optimizer.register_load_state_dict_post_hook(self._after)
+
+    def _before(self, optimizer, _):
+        self._groups, self._state = optimizer.param_groups, optimizer.state
+
+    def _after(self, optimizer):
+        groups, state = optimizer.param_groups, optimizer.state
+        optimizer.param_groups, optimizer.state = self._groups, self._state
+        kept, loaded = _tensors_of(self._state), _tensors_of(state)
+        same = [place for place in loaded if place in kept and _kind_of(loaded[place]) == _kind_of(kept[place])]
+        if self.is_registered and not len(same) == len(loaded) == len(kept):
+            raise ValueError("load_state_dict: the optimizer is registered for newcomers, with other tensors than "
+                             "those to be loaded; load them before register_state()")
+        for parameter, key in same:
+            state[parameter][key] = kept[parameter, key].copy_(loaded[parameter, key])
+        for target, loaded in [*zip(self._groups, groups), (self._state, state)]:
+            content = dict(loaded)
+            target.clear()
+            target.update(content)
+
+
+def _kind_of(tensor):
+    return tensor.shape, tensor.dtype, tensor.device
+
+
+def _tensors_of(state):
+    return {(parameter, key): value for parameter, values in state.items() if isinstance(values, dict)
+            for key, value in values.items() if isinstance(value, torch.Tensor)}
 
 
 class _Distributed:
@@ -83,10 +116,6 @@ class _Distributed:
     def step_alone(self, closure=None):
         """The optimizer's own step, without an exchange."""
         return super().step(closure)
-
-    def load_state_dict(self, state_dict):
-        with loading_in_place(self):
-            super().load_state_dict(state_dict)
 
     def zero_grad(self, *arguments, **options):
         if self._exchange.pending:
@@ -136,15 +165,29 @@ class _Exchange:
         self.pending[parameter] = operation, context
 
     def finish(self):
+        """Ends all of them, where some fail as well: the next step is as good as any. Then raises the first error."""
+        errors = []
         for parameter in self._names:
             if parameter not in self.pending:
-                self._submit(parameter)
-        for parameter, (operation, context) in self.pending.items():
-            result = self._compression.decompress(operation.synchronize(), context)
-            if result.data_ptr() != parameter.grad.data_ptr():
-                parameter.grad.copy_(result)
-        self.pending.clear()
+                try:
+                    self._submit(parameter)
+                except Exception as error:
+                    errors.append(error)
+        for parameter in list(self.pending):
+            try:
+                self._end(parameter)
+            except Exception as error:
+                errors.append(error)
+            del self.pending[parameter]  # not where Ctrl-C has left the wait
         self.set_passes(self._passes)
+        if errors:
+            raise errors[0]
+
+    def _end(self, parameter):
+        operation, context = self.pending[parameter]
+        result = self._compression.decompress(operation.synchronize(), context)
+        if result.data_ptr() != parameter.grad.data_ptr():
+            parameter.grad.copy_(result)
 
 
 def _names_of(optimizer, named_parameters):

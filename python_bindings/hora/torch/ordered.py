@@ -11,7 +11,7 @@ import threading
 import torch
 from torch.distributed import Work as _Work
 
-from hora import ShutDownError, TimedOutError
+from hora import HoraError, InvalidArgumentError, ShutDownError, TimedOutError
 
 
 class Work(_Work):
@@ -63,8 +63,10 @@ class Work(_Work):
             self._settle()  # runs the callbacks of the future
 
     def _settle(self):
-        if self._error is not None:
+        if isinstance(self._error, Exception):
             self._future.set_exception(self._error)
+        elif self._error is not None:  # SystemExit and the like, which a future does not take
+            self._future.set_exception(HoraError(repr(self._error)))
         else:
             self._future.set_result(self._result)
 
@@ -79,7 +81,7 @@ class OrderedCalls:
         self._process = os.getpid()
         self._changed = threading.Condition()
         self._waiting = collections.deque()  # of (function, work)
-        self._busy = False  # somebody makes a call
+        self._maker = None  # the thread that makes a call
         self._closed = False
         self._threads = []
         self._idle = 0  # of them
@@ -92,9 +94,12 @@ class OrderedCalls:
         with self._changed:
             if self._closed:
                 raise ShutDownError("this process group has been destroyed")
-            mine = at_once and not self._busy and not self._waiting
+            if self._maker == threading.get_ident():
+                raise InvalidArgumentError("an operation inside of another one, by the handler of a signal or by a "
+                                           "callback: it would wait for itself; submit it afterwards")
+            mine = at_once and self._maker is None and not self._waiting
             if mine:
-                self._busy = True
+                self._maker = threading.get_ident()
             else:
                 self._waiting.append((function, work))
                 if not self._threads:
@@ -131,11 +136,11 @@ class OrderedCalls:
         while True:
             with self._changed:
                 self._idle += 1
-                self._changed.wait_for(lambda: self._closed or (self._waiting and not self._busy))
+                self._changed.wait_for(lambda: self._closed or (self._waiting and self._maker is None))
                 self._idle -= 1
                 if self._closed:
                     return
-                self._busy = True
+                self._maker = threading.get_ident()
                 function, work = self._waiting.popleft()
             error = self._make(function)
             with self._changed:
@@ -144,13 +149,13 @@ class OrderedCalls:
             work.end(error)
 
     def _make(self, function):
-        """The error of the call, or None. KeyboardInterrupt and the like pass."""
+        """The error of the call, or None: of any kind, as who waits for the call must learn of its end."""
         try:
             function()
             return None
-        except Exception as error:
+        except BaseException as error:
             return error
         finally:
             with self._changed:
-                self._busy = False
+                self._maker = None
                 self._changed.notify()

@@ -75,8 +75,7 @@ def broadcast_optimizer_state(optimizer, root_rank):
         tensors, state = _put_together(skeleton)
     _broadcast_all(dict(enumerate(tensors)), "optimizer", root)
     if not is_root:
-        with loading_in_place(optimizer):
-            optimizer.load_state_dict(state)
+        optimizer.load_state_dict(state)
 
 
 def register_state(name, value):
@@ -84,7 +83,7 @@ def register_state(name, value):
 
     All ranks register the same before their first step(). An optimizer's state must be there by then; one that has
     taken no step yet gets it here, as after no step. What is no tensor, such as a learning rate that a schedule has
-    set, is not covered: compute it from a registered counter of steps.
+    set, is not covered: compute it from a registered counter of steps. What is loaded later must be of the same shapes.
     """
     if isinstance(value, torch.optim.Optimizer):
         if not value.state:
@@ -92,12 +91,23 @@ def register_state(name, value):
         for i, state in value.state_dict()["state"].items():
             for key, tensor in state.items():
                 if isinstance(tensor, torch.Tensor):
-                    world.communicator().register_state(f"{name}.{i}.{key}", tensor.detach())
+                    _register(f"{name}.{i}.{key}", tensor)
+        loading_in_place(value).is_registered = True
     elif isinstance(value, torch.nn.Module):
         for key, tensor in value.state_dict().items():
-            world.communicator().register_state(f"{name}.{key}", tensor.detach())
+            _register(f"{name}.{key}", tensor)
     else:
-        world.communicator().register_state(name, value.detach())
+        _register(name, value)
+
+
+def _register(name, tensor):
+    """The memory of a dense tensor, whatever the order of its dimensions there: channels_last, for example."""
+    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
+    memory = tensor.detach().permute(order)
+    if not memory.is_contiguous():
+        raise ValueError(f"register_state: {name} has gaps between its elements, or elements in common; it is a part "
+                         "of another tensor: register that one")
+    world.communicator().register_state(name, memory)
 
 
 # What tells an optimizer of the steps that it has taken. All else that a step with gradients of zero leaves is zero, or

@@ -113,6 +113,11 @@ def step() -> None:
     _submitted.clear()
 
 
+def flush() -> None:
+    """Returns when no failure can undo any more what this rank has been given. Before it writes a checkpoint."""
+    communicator().flush()
+
+
 def barrier() -> None:
     """Returns when every rank has called it."""
     ordered().submit(communicator().barrier, None, at_once=True).wait()
