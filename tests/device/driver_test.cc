@@ -58,6 +58,28 @@ TEST_CASE("a_death_is_heard_of_while_all_streams_are_full") {
   CHECK(emulated::live() == emulated::Live{});
 }
 
+TEST_CASE("more_operations_than_streams_take_go_through_them_one_after_another") {
+  constexpr int kSize = 2, kOperations = 200;
+  Checks checks;
+  const std::uint64_t before = emulated::nccl_operations();
+  const auto one_by_one = [](Options& options) { options.fusion_bytes = 0; };
+  const auto body = [&](Player& player) {
+    checks.that(player.reach_communicator());
+    Sums mine(player, kOperations);
+    for (int i = 0; i < kOperations; ++i)
+      mine.works.push_back(submit_sum(player, *mine.buffers[static_cast<std::size_t>(i)], i));
+    for (engine::Work* work : mine.works) work->owner.wait(*work, std::nullopt);
+    for (std::size_t i = 0; i < kOperations; ++i)
+      player.read(*mine.buffers[i], std::as_writable_bytes(std::span(mine.results[i])));
+    checks.that(mine.end() == std::vector<double>(kOperations, share(kSize) - 1));
+    player.leave();
+  };
+  run_job(kSize, emulated::with_nccl, body, one_by_one);
+  CHECK(checks.wrong == 0);
+  CHECK(emulated::nccl_operations() >= before + kSize * kOperations);
+  CHECK(emulated::live() == emulated::Live{});
+}
+
 TEST_CASE("streams_that_share_a_queue_of_the_device_do_not_hold_up_the_host") {
   constexpr int kSize = 3, kVictim = 2, kStreams = 8, kOperations = 12;
   Checks checks;

@@ -65,12 +65,13 @@ TEST_CASE("survivors_of_a_death_amid_device_operations_agree_and_return_to_nccl"
 
 TEST_CASE("a_result_that_one_survivor_has_released_is_forwarded_to_the_other") {
   constexpr int kSize = 3, kVictim = 2, kLoser = 1;
+  const auto count = GENERATE(kCount, std::size_t{300'000});  // the second in several chunks
   Checks checks;
   std::vector<std::vector<double>> sums(kSize);
   std::atomic<int> released{0};
   run_job(kSize, emulated::with_nccl, [&](Player& player) {
     checks.that(player.reach_communicator());
-    Sums mine(player, 3);
+    Sums mine(player, 3, count);
     mine.enqueue(0);
     player.synchronize();
     if (player.rank() == kLoser) emulated::let_result_be_lost(kLoser), ++released;

@@ -18,17 +18,17 @@ inline constexpr std::size_t kCount = 1000;
 
 // Sums of fresh inputs, one after another in the order of the stream; each result goes to a buffer of its own.
 struct Sums {
-  Sums(Player& owner, int operations) : player(owner) {
-    const std::vector<double> input(kCount, share(player.rank()));
+  Sums(Player& owner, int operations, std::size_t elements = kCount) : player(owner), count(elements) {
+    const std::vector<double> input(count, share(player.rank()));
     for (int i = 0; i < operations; ++i) {
-      buffers.push_back(std::make_unique<Buffer>(player.driver(), kCount * sizeof(double)));
-      results.emplace_back(kCount, -1.0);
+      buffers.push_back(std::make_unique<Buffer>(player.driver(), count * sizeof(double)));
+      results.emplace_back(count, -1.0);
       player.write(*buffers.back(), std::as_bytes(std::span(input)));
     }
     player.synchronize();
   }
   void enqueue(std::size_t i) {
-    works.push_back(player.allreduce(*buffers[i], kCount, DataType::float64, ReduceOp::sum));
+    works.push_back(player.allreduce(*buffers[i], count, DataType::float64, ReduceOp::sum));
     player.read(*buffers[i], std::as_writable_bytes(std::span(results[i])));
   }
   // Sum of the contributors of each operation; -1 where elements differ. The streams have ended.
@@ -45,6 +45,7 @@ struct Sums {
     return sums;
   }
   Player& player;
+  const std::size_t count;
   std::vector<std::unique_ptr<Buffer>> buffers;
   std::vector<std::vector<double>> results;
   std::vector<engine::Work*> works;
