@@ -65,7 +65,7 @@ TEST_CASE("survivors_of_a_death_amid_device_operations_agree_and_return_to_nccl"
 
 TEST_CASE("a_result_that_one_survivor_has_released_is_forwarded_to_the_other") {
   constexpr int kSize = 3, kVictim = 2, kLoser = 1;
-  const auto count = GENERATE(kCount, std::size_t{300'000});  // the second in several chunks
+  const auto count = GENERATE(as<std::size_t>{}, 1000, 300'000);  // the second in several chunks
   Checks checks;
   std::vector<std::vector<double>> sums(kSize);
   std::atomic<int> released{0};
