@@ -242,7 +242,7 @@ void Membership::on_deadline(TimePoint now) {
     const std::string why =
         fmt::format("no quorum of {} for {} s: {}", to_string(view_),
                     std::chrono::duration_cast<std::chrono::seconds>(quorum_patience()).count(), wanted_why_);
-    return fence({leaving_ ? StatusCode::shut_down : StatusCode::fenced, why});
+    return fence({leaving_ ? StatusCode::timed_out : StatusCode::fenced, why});
   }
   // Only here, where a late clock was forgiven, does waiting turn into suspicion.
   if (round_ && now >= round_->patience) round_->overdue = true;

@@ -69,6 +69,7 @@ Runner::Call Runner::call_of(std::uint64_t bytes, Placement placement) const {
 void Runner::perform(const Call& call) {
   const bool ordered = options_.front == Front::ordered;
   const Tensor tensor = {call.source.data(), call.target.data(), call.count, options_.dtype, {}};
+  const Tensor in_place = {call.target.data(), call.target.data(), call.count, options_.dtype, {}};
   Outcome outcome;
   switch (options_.kind) {
     case Collective::allreduce:
@@ -77,7 +78,7 @@ void Runner::perform(const Call& call) {
       break;
     case Collective::broadcast:
       outcome = ordered ? comm_.broadcast(tensor.target, tensor.count, tensor.dtype, kRoot)
-                        : comm_.broadcast_async(call.name, tensor, kRoot).wait();
+                        : comm_.broadcast_async(call.name, in_place, kRoot).wait();
       break;
     case Collective::allgather:
       outcome = ordered ? comm_.allgather(tensor.source, tensor.target, tensor.count, tensor.dtype)

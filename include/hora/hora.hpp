@@ -215,11 +215,12 @@ class HORA_EXPORT Communicator {
   // Negotiated front --------------------------------------------------------------------------------------------------
   // A name stands for the same tensor on every rank; it can be in flight once at a time (a second submission fails with
   // invalid_argument). Names are kept as long as the view: use the same ones in each step, not a new one ("loss_17")
-  // every time. A view has room for 2^20, then what has another name fails with `resource`. Submitting never waits for
-  // other ranks. A disagreement about a name (shape, dtype, operation, root) fails it with `mismatch` on every rank,
-  // naming who said what; other names go on.
+  // every time. A view has room for 2^20, then what has another name fails with `resource`. Those that begin with
+  // "hora:" are the library's. Submitting never waits for other ranks. A disagreement about a name (shape, dtype,
+  // operation, root) fails it with `mismatch` on every rank, naming who said what; other names go on.
 
   Handle allreduce_async(std::string_view name, const Tensor& tensor, ReduceOp op = ReduceOp::sum);
+  // In place: source and target are the same.
   Handle broadcast_async(std::string_view name, const Tensor& tensor, int root);
   Handle allgather_async(std::string_view name, const Tensor& tensor);
 
@@ -265,19 +266,22 @@ class HORA_EXPORT Communicator {
   // Membership --------------------------------------------------------------------------------------------------------
 
   // `callback(before, after)` runs on the thread of a call or wait() that is about to return in a new view, before it
-  // returns. It may call rank(), size() and view(), not collectives. Replaces the callback before.
+  // returns. It may call rank(), size() and view(), not collectives. What it throws ends the process. Replaces the
+  // callback before.
   void on_view_change(std::function<void(const View& before, const View& after)> callback);
   // For interpreters, whose users press Ctrl-C. `interrupted` is asked every half second by a thread that waits in an
-  // ordered collective, and runs on it. When it returns true the call throws timed_out; its operation goes on, and its
-  // memory stays in use until the next ordered call has returned. step() and flush() are not interrupted.
+  // ordered collective, and runs on it. When it returns true the call throws timed_out (or what `interrupted` throws);
+  // its operation goes on, and its memory stays in use until the next ordered call has returned. That one waits for it
+  // first: interrupted meanwhile, it throws try_again and has done nothing. step() and flush() are not interrupted.
   void interrupt_waits(std::function<bool()> interrupted);
   // Returns when every result this rank has released is known to be held by every member (STABLE): from then on no
   // failure can make it not have happened. Do this before a checkpoint or any other effect outside of the job. Not
   // collective. Waits for members that are alive, as long as they are. Throws Error: fenced, shut_down.
   void flush();
   // Leaves the job in order: finishes nothing, waits until the others know (at most `timeout`). Pending operations end
-  // with shut_down. Nothing can be called afterwards. Throws Error (timed_out) when they have not confirmed it by then:
-  // this rank has left all the same, and the others see a death.
+  // with shut_down. Nothing can be called afterwards. Throws Error: timed_out when they have not confirmed it by then,
+  // or most of them are mute: this rank has left all the same, and the others see a death; fenced, or why else it was
+  // no member any more: what it released may not have happened for the others.
   void shutdown(std::chrono::milliseconds timeout = std::chrono::seconds(10));
 
  private:

@@ -22,7 +22,7 @@ enum class StatusCode : std::uint8_t {
   mismatch,          // ranks disagree about an operation; the same error on every rank
   peer_failed,       // a member died and this operation could not be saved; go on in the new view
   fenced,            // this rank is no longer a member (or has no quorum); it must leave or rejoin as new
-  timed_out,         // the outcome is not known yet; the operation is unchanged
+  timed_out,         // it took longer than a limit that the message names, which also says whether it goes on
   try_again,         // nothing happened; call again later
   unsupported,       // not on this machine or not in this build
   resource,          // memory, file descriptors or another limit of the system

@@ -57,10 +57,14 @@ ReduceKernel find_reduce_kernel(ReduceVariant variant, DataType dtype, ReduceOp 
 }
 
 ReduceKernel find_reduce_kernel(DataType dtype, ReduceOp op) noexcept {
-  ReduceVariant best = ReduceVariant::generic;
-  for (const ReduceVariant variant : {ReduceVariant::avx2, ReduceVariant::avx512})
-    if (is_available(variant)) best = variant;
-  return find_reduce_kernel(best, dtype, op);
+  // Asked once: each cpuid in a virtual machine leaves it, which takes microseconds.
+  static const ReduceVariant kBest = [] {
+    ReduceVariant best = ReduceVariant::generic;
+    for (const ReduceVariant variant : {ReduceVariant::avx2, ReduceVariant::avx512})
+      if (is_available(variant)) best = variant;
+    return best;
+  }();
+  return find_reduce_kernel(kBest, dtype, op);
 }
 
 }  // namespace hora::collectives

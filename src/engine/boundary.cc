@@ -61,7 +61,7 @@ void Session::interrupt_waits(std::function<bool()> interrupted) {
   if (!observing()) engine_->interrupt_waits(std::move(interrupted));
 }
 
-void Session::on_view_change(std::function<void(const View& before, const View& after)> callback) {
+void Session::on_view_change(SeenViews::Callback callback) {
   callback_ = callback;
   front().on_view_change(std::move(callback));
 }

@@ -21,7 +21,11 @@ Outcome Engine::run(const Signature& signature, const Extent& extent, const View
                     std::optional<Duration> patience) {
   throw_if_fenced();
   if (ordered_left_.load(std::memory_order_relaxed)) [[unlikely]] {  // relaxed: this thread's own
-    await_ordered(patience);
+    if (!await_ordered(patience))
+      throw Error(
+          Status(StatusCode::try_again,
+                 "the wait for the call before, whose caller was interrupted, was interrupted too; this call has "
+                 "done nothing"));
     record_ordered();  // its caller is gone: a failure is told to nobody
   }
   ordered_work_.reset();
@@ -35,20 +39,33 @@ Outcome Engine::run(const Signature& signature, const Extent& extent, const View
   attended_ = &ordered_work_;
   drive([this] { return ordered_work_.done(); }, patience ? std::optional(clock_.now() + *patience) : std::nullopt);
   release_token();
-  if (!ordered_work_.done()) await_ordered(patience);  // a view change came in between, or it takes long
+  // A view change came in between, or it takes long.
+  if (!ordered_work_.done() && !await_ordered(patience))
+    throw Error(Status(StatusCode::timed_out, "the wait was interrupted; the operation goes on without its caller"));
   record_ordered();
   if (!ordered_work_.status.ok()) throw Error(ordered_work_.status);
   return ordered_work_.outcome;
 }
 
-void Engine::await_ordered(std::optional<Duration> patience) {
+// False where the wait was interrupted: the operation goes on.
+bool Engine::await_ordered(std::optional<Duration> patience) {
   while (!drive_until([this] { return ordered_work_.done(); }, &ordered_work_, patience)) {
-    if (!interrupted_wait_()) continue;
-    ordered_left_.store(true, std::memory_order_seq_cst);  // seq_cst: see unattended_work()
-    wake_background();
-    throw Error(Status(StatusCode::timed_out, "the wait was interrupted; the operation goes on without its caller"));
+    try {
+      if (!interrupted_wait_()) continue;
+    } catch (...) {  // the caller's own: it leaves as well
+      leave_ordered();
+      throw;
+    }
+    leave_ordered();
+    return false;
   }
   ordered_left_.store(false, std::memory_order_seq_cst);
+  return true;
+}
+
+void Engine::leave_ordered() noexcept {
+  ordered_left_.store(true, std::memory_order_seq_cst);  // seq_cst: see unattended_work()
+  wake_background();
 }
 
 // What an ordered operation that has ended changes for the calls after it.
@@ -135,12 +152,15 @@ void Engine::release_token() noexcept {
 }
 
 void Engine::hand_over() noexcept {
-  if (waiting_.load(std::memory_order_seq_cst) > 0) {
-    turn_.fetch_add(1, std::memory_order_seq_cst);
-    futex_wake_all(turn_);
-  } else if (unattended_work()) {
-    wake_background();
-  }
+  if (!wake_waiting() && unattended_work()) wake_background();
+}
+
+// Those who wait for another driver look again. False where there are none.
+bool Engine::wake_waiting() noexcept {
+  if (waiting_.load(std::memory_order_seq_cst) == 0) return false;
+  turn_.fetch_add(1, std::memory_order_seq_cst);
+  futex_wake_all(turn_);
+  return true;
 }
 
 void Engine::wake_driver() noexcept {
@@ -154,15 +174,10 @@ void Engine::wake_background() noexcept {
   futex_wake_all(background_word_);
 }
 
-void Engine::on_view_change(std::function<void(const View&, const View&)> callback) {
-  const MutexLock lock(visible_mutex_);
-  callback_ = std::move(callback);
-}
-
 void Engine::watch(PlaneWatcher& watcher) {
-  const MutexLock lock(visible_mutex_);
+  const MutexLock lock(watcher_mutex_);
   watcher_ = &watcher;
-  watcher.entered(installed_.back());
+  watcher.entered(views_.installed());
 }
 
 void Engine::tell(MemberId to, std::span<const std::byte> message) {
@@ -171,25 +186,8 @@ void Engine::tell(MemberId to, std::span<const std::byte> message) {
 }
 
 void Engine::on_device_message(MemberId from, std::span<const std::byte> message) {
-  const MutexLock lock(visible_mutex_);
+  const MutexLock lock(watcher_mutex_);
   if (watcher_ != nullptr) watcher_->told(from, message);
-}
-
-// Callers see the view in which their operation ended, which is the same one on every member.
-void Engine::adopt_view(Epoch epoch) {
-  if (epoch <= view().epoch) return;
-  const View* before = nullptr;
-  const View* after = nullptr;
-  std::function<void(const View&, const View&)> callback;
-  {
-    const MutexLock lock(visible_mutex_);
-    before = after = visible_.load(std::memory_order_relaxed);  // relaxed: changed under this lock only
-    for (const View& installed : installed_)
-      if (installed.epoch > after->epoch && installed.epoch <= epoch) after = &installed;
-    visible_.store(after, std::memory_order_release);  // release: the view behind it
-    callback = callback_;
-  }
-  if (callback && after != before) callback(*before, *after);
 }
 
 void Engine::throw_if_fenced() const {
@@ -218,7 +216,7 @@ void Engine::run_background() {
       }
       nap = check_patience();
       token_.release();
-      if (waiting_.load(std::memory_order_seq_cst) > 0) hand_over();
+      wake_waiting();
     } else {
       nap = kLongestNap;  // somebody else drives; look again in case it goes away
     }

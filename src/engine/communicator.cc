@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "collectives/reduce_kernels.h"
 #include "engine/session.h"
@@ -15,6 +14,7 @@ namespace {
 constexpr std::uint64_t kCountLimit = std::uint64_t{1} << 40;
 constexpr auto kLongestWait =
     std::chrono::hours(24 * 365);  // whoever waits for longer gets this: clocks do not overflow
+constexpr std::string_view kOwnNames = "hora:";
 
 [[noreturn]] void refuse(const std::string& text) {
   throw Error(Status(StatusCode::invalid_argument, text));
@@ -54,22 +54,22 @@ Extent broadcast_extent(void* data, std::uint64_t count, DataType dtype, int roo
   return extent_of(data, data, count, dtype);
 }
 
-// An input that lies in the output is first moved to where the part of `rank` belongs, over which no other part is
-// written. So no rank refuses a call that another one makes.
-Extent allgather_extent(const void* in, void* out, std::uint64_t count, DataType dtype, int rank, int size) {
+Extent allgather_extent(const void* in, void* out, std::uint64_t count, DataType dtype) {
   check_buffer(Collective::allgather, in, count);
   check_buffer(Collective::allgather, out, count);
-  Extent extent = extent_of(in, out, count, dtype);
-  if (!overlap(in, extent.bytes, out, extent.bytes * static_cast<std::uint64_t>(size))) return extent;
-  std::byte* place = extent.target + static_cast<std::uint64_t>(rank) * extent.bytes;
-  if (extent.source != place) std::memmove(place, extent.source, extent.bytes);
-  extent.source = place;
-  return extent;
+  return extent_of(in, out, count, dtype);
+}
+
+// The library agrees with its like by names of its own.
+void check_name(std::string_view name) {
+  if (name.starts_with(kOwnNames))
+    refuse(fmt::format("'{}': names that begin with '{}' are the library's own", name, kOwnNames));
 }
 
 // `attended`: the caller waits right away.
 engine::Work* submit_allreduce(engine::Session& session, std::string_view name, const Tensor& tensor, ReduceOp op,
                                bool attended) {
+  check_name(name);
   const Extent extent = allreduce_extent(tensor.source, tensor.target, tensor.count, tensor.dtype, op);
   const Signature signature{Collective::allreduce, tensor.dtype, op, Rank{0}, tensor.count};
   if (tensor.stream) return session.device(*tensor.stream).submit_device(name, signature, extent, *tensor.stream);
@@ -168,7 +168,7 @@ Outcome Communicator::allgather(const void* in, void* out, std::uint64_t count, 
 
 Outcome Communicator::allgather(const void* in, void* out, std::uint64_t count, DataType dtype, const View& seen) {
   return session_->front().run_ordered({Collective::allgather, dtype, ReduceOp::sum, Rank{0}, count},
-                                       allgather_extent(in, out, count, dtype, rank(), seen.size()), seen);
+                                       allgather_extent(in, out, count, dtype), seen);
 }
 
 Outcome Communicator::barrier() {
@@ -195,6 +195,9 @@ Outcome Communicator::allreduce(std::string_view name, const Tensor& tensor, Red
 }
 
 Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor, int root) {
+  check_name(name);
+  if (tensor.source != nullptr && tensor.source != tensor.target)
+    refuse(fmt::format("broadcast '{}' is in place: give the same memory as source and target", name));
   const Signature signature{Collective::broadcast, tensor.dtype, ReduceOp::sum, Rank{root}, tensor.count};
   const Extent extent = broadcast_extent(tensor.target, tensor.count, tensor.dtype, root, size());
   if (tensor.stream)
@@ -203,10 +206,11 @@ Handle Communicator::broadcast_async(std::string_view name, const Tensor& tensor
 }
 
 Handle Communicator::allgather_async(std::string_view name, const Tensor& tensor) {
+  check_name(name);
   if (tensor.stream) refuse("allgather of device memory is not supported; copy it to the host");
   return Handle(session_->front().submit(
       name, {Collective::allgather, tensor.dtype, ReduceOp::sum, Rank{0}, tensor.count}, tensor.shape,
-      allgather_extent(tensor.source, tensor.target, tensor.count, tensor.dtype, rank(), size()), false));
+      allgather_extent(tensor.source, tensor.target, tensor.count, tensor.dtype), false));
 }
 
 void Communicator::on_view_change(std::function<void(const View& before, const View& after)> callback) {

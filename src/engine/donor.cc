@@ -16,14 +16,28 @@ std::uint64_t result_bytes(const ResultEntry& entry, const Extent& extent) {
 }  // namespace
 
 void Donor::start(MemberId newcomer, UniqueFd stream) {
-  const MutexLock lock(mutex_);
-  if (!stopped_) waiting_.emplace_back(newcomer, std::move(stream));
+  const MutexLock lock(arrivals_mutex_);
+  arrivals_.newcomers.emplace_back(newcomer, std::move(stream));
 }
 
 void Donor::on_install(const View& view) {
-  const MutexLock lock(mutex_);
-  installed_.push_back(view);
-  for (const auto& donation : donations_) donation->record(ViewEntry{view});
+  const MutexLock lock(arrivals_mutex_);
+  arrivals_.views.push_back(view);
+}
+
+// Before anything is recorded: the view was told before any call could return in it.
+void Donor::take_arrivals() {
+  Arrivals arrived;
+  {
+    const MutexLock lock(arrivals_mutex_);
+    arrived = std::exchange(arrivals_, {});
+  }
+  for (auto& newcomer : arrived.newcomers)
+    if (!stopped_) waiting_.push_back(std::move(newcomer));
+  for (const View& view : arrived.views) {
+    installed_.push_back(view);
+    for (const auto& donation : donations_) donation->record(ViewEntry{view});
+  }
 }
 
 std::optional<MemberId> Donor::ready(std::uint64_t step, Epoch epoch) {
@@ -37,6 +51,7 @@ bool Donor::cross(std::uint64_t step, const View& view, bool last) {
   std::vector<Donation*> fresh;
   {
     const MutexLock lock(mutex_);
+    take_arrivals();
     std::erase_if(donations_, [](const auto& donation) { return donation->stage() == Donation::Stage::over; });
     begin_waiting();
     for (const auto& donation : donations_)
@@ -45,6 +60,7 @@ bool Donor::cross(std::uint64_t step, const View& view, bool last) {
   // Only this thread adds and removes donations. The sentinel must not wait for the copy.
   for (Donation* donation : fresh) donation->copy(state_);
   const MutexLock lock(mutex_);
+  take_arrivals();
   std::erase_if(installed_, [&](const View& one) { return one.epoch <= view.epoch; });
   for (const auto& donation : donations_) donation->cross(step, view, installed_, state_);
   return std::ranges::any_of(donations_,
@@ -67,6 +83,7 @@ void Donor::begin_waiting() {
 
 void Donor::finish(const View& view) {
   const MutexLock lock(mutex_);
+  take_arrivals();
   for (const auto& donation : donations_)
     if (view.rank_of(donation->newcomer())) donation->finish();
 }
@@ -87,6 +104,7 @@ void Donor::drain(TimePoint deadline, const Clock& clock) {
 void Donor::stop() {
   const MutexLock lock(mutex_);
   stopped_ = true;
+  take_arrivals();
   waiting_.clear();
   for (const auto& donation : donations_) donation->stop();
 }
@@ -105,6 +123,7 @@ template <typename MakeEntry>
 void Donor::record(const MakeEntry& make_entry, const Extent& extent) noexcept {
   const MutexLock lock(mutex_);
   try {
+    take_arrivals();
     ResultEntry entry = make_entry();
     entry.bytes = result_bytes(entry, extent);
     const std::span<const std::byte> result(extent.target, entry.bytes);

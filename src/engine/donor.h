@@ -28,7 +28,7 @@ class Donor final : public Recorder {
   Donor(const StateRegistry& state, std::uint64_t log_bytes_max, const Log& log)
       : state_(state), log_bytes_max_(log_bytes_max), log_(log) {}
 
-  // The sentinel's thread.
+  // The sentinel's thread, which waits for no copy.
   void start(MemberId newcomer, UniqueFd stream);
   // `view` is about to be installed: before any call can return in it.
   void on_install(const View& view);
@@ -55,6 +55,11 @@ class Donor final : public Recorder {
              const Extent& extent) noexcept override;
 
  private:
+  struct Arrivals {
+    std::vector<std::pair<MemberId, UniqueFd>> newcomers;
+    std::vector<View> views;
+  };
+  void take_arrivals() REQUIRES(mutex_);
   void begin_waiting() REQUIRES(mutex_);
   template <typename MakeEntry>
   void record(const MakeEntry& make_entry, const Extent& extent) noexcept;
@@ -62,7 +67,9 @@ class Donor final : public Recorder {
   const StateRegistry& state_;
   const std::uint64_t log_bytes_max_;
   const Log& log_;
-  Mutex mutex_;
+  Mutex arrivals_mutex_;  // the sentinel's: held for moments
+  Arrivals arrivals_ GUARDED_BY(arrivals_mutex_);
+  Mutex mutex_;  // held while results are copied
   std::vector<std::unique_ptr<Donation>> donations_ GUARDED_BY(mutex_);
   std::vector<std::pair<MemberId, UniqueFd>> waiting_ GUARDED_BY(mutex_);  // until the next boundary
   std::vector<View> installed_ GUARDED_BY(mutex_);                         // later than what calls return in

@@ -25,8 +25,7 @@ Engine::Engine(const EngineOptions& options, const View& view, const Positions& 
       view_(view),
       sequences_(done),
       ordered_work_(*this),
-      installed_{view},
-      visible_(&installed_.front()) {
+      views_(view) {
   Execution& ordered = execution(Channel::ordered);
   ordered.extents.resize(1);
   ordered.works = {&ordered_work_};
@@ -42,16 +41,13 @@ void Engine::begin_ordered() noexcept {
     // Before anything else: where it was called in time it took its number.
     if (const auto broken = broken_sequences_.find(number + 1); broken != broken_sequences_.end()) {
       ++number;
-      ordered_work_.finish(broken->second, {view_.epoch, 0});
+      ordered_work_.finish(broken->second.status, {broken->second.epoch, 0});
       broken_sequences_.erase(broken);
-      return;
+      return answer_flush_questions();
     }
   }
-  if (view_.epoch != ordered_work_.meaning.epoch) {
-    // All members see the same view at this call (see install()), so all refuse it, or none; it then takes no number.
-    if (Status bound = bind(ordered_work_); !bound.ok())
-      return ordered_work_.finish(std::move(bound), {view_.epoch, 0});
-  }
+  if (const auto refused = refusal_of(ordered_work_)) return ordered_work_.finish(refused->status, {refused->epoch, 0});
+  place_own_part(ordered_work_.signature, ordered_work_.extent, view_, self_);
   Execution& ordered = execution(Channel::ordered);
   ++number;
   ordered.extents[0] = ordered_work_.extent;
@@ -61,22 +57,15 @@ void Engine::begin_ordered() noexcept {
     end_execution(Channel::ordered, step);
 }
 
-// Translates what the caller meant in the view it sees to the installed one. Roots are members; ranks are only their
-// positions.
-Status Engine::bind(Work& work) const {
-  const auto name = [&work] { return work.name.empty() ? "" : fmt::format(" '{}'", work.name); };
-  if (work.signature.kind == Collective::allgather && work.meaning.size != view_.size())
-    return {StatusCode::peer_failed,
-            fmt::format("allgather{}: the job went from {} to {} members, so the result has another size than the call "
-                        "expects (see on_view_change)",
-                        name(), work.meaning.size, view_.size())};
-  if (work.signature.kind != Collective::broadcast) return {};
-  const auto root = view_.rank_of(work.meaning.root);
-  if (!root)
-    return {StatusCode::peer_failed,
-            fmt::format("broadcast{}: its root is no longer a member (epoch {})", name(), view_.epoch.value)};
-  work.signature.root = *root;
-  return {};
+// A call that a view since the one that its caller saw does not allow takes no number. All members see the same view at
+// this call (see install()): all refuse it, or none, and all see the same one afterwards.
+std::optional<Engine::Broken> Engine::refusal_of(Work& work) const {
+  Status status;
+  const auto refuses = [&](const View& view) { return !(status = bind(work, view)).ok(); };
+  if (work.errand != nullptr) return refuses(view_) ? std::optional(Broken{status, view_.epoch}) : std::nullopt;
+  if (work.meaning.epoch == view_.epoch) return std::nullopt;
+  const View* const refusing = views_.first_after(work.meaning.epoch, refuses);
+  return refusing != nullptr ? std::optional(Broken{status, refusing->epoch}) : std::nullopt;
 }
 
 bool Engine::drive_once() noexcept {
@@ -117,7 +106,7 @@ void Engine::end_execution(Channel channel, Step how) {
   HORA_FAILPOINT("engine.operation_ended");
   if (!flush_questions_.empty()) [[unlikely]]
     answer_flush_questions();
-  if (channel == Channel::ordered) return ordered_work_.finish(status, outcome);
+  if (channel == Channel::ordered) return finish_ordered(status, outcome);
   // The names are free before their callers know, since they may submit them again at once.
   if (ended.from_negotiator) negotiator_->finish_execution();
   auto errands =
@@ -131,6 +120,12 @@ void Engine::end_execution(Channel channel, Step how) {
   ended.works.swap(ended.following);
   ended.from_negotiator = false;
   start_group(ended.following_signature);
+}
+
+void Engine::finish_ordered(const Status& status, const Outcome& outcome) noexcept {
+  const bool attended = attended_ == &ordered_work_;
+  ordered_work_.finish(status, outcome);
+  if (!attended) wake_waiting();  // its caller, who let another thread drive
 }
 
 // The end of a negotiated work: its caller may reuse it as soon as it sees the end.
@@ -153,10 +148,7 @@ void Engine::finish(Work* work, const Status& status, const Outcome& outcome, bo
     errands_.fetch_sub(1, std::memory_order_seq_cst);
     errand->ended({status, outcome.epoch, outcome.contributors, more});
   }
-  if (!attended && waiting_.load(std::memory_order_seq_cst) > 0) {
-    turn_.fetch_add(1, std::memory_order_seq_cst);
-    futex_wake_all(turn_);
-  }
+  if (!attended) wake_waiting();
 }
 
 bool Engine::drive_negotiation() {
@@ -217,17 +209,17 @@ bool Engine::accept_inbox() noexcept {
 }
 
 void Engine::accept(Work* work) noexcept {
-  const Outcome nothing{view_.epoch, 0};
-  if (fenced_.load(std::memory_order_acquire)) return finish(work, fence_cause_, nothing);
+  if (fenced_.load(std::memory_order_acquire)) return finish(work, fence_cause_, {view_.epoch, 0});
   if (const auto broken = broken_names_.lower_bound(work->name);
       broken != broken_names_.end() && broken->first == work->name) {
-    finish(work, broken->second, nothing);
+    finish(work, broken->second.status, {broken->second.epoch, 0});
     broken_names_.erase(broken);
     return;
   }
-  if (const Status bound = bind(*work); !bound.ok()) return finish(work, bound, nothing);
+  if (const auto refused = refusal_of(*work)) return finish(work, refused->status, {refused->epoch, 0});
   const auto entry = negotiator_->submit(work->name, work->signature, work->shape, clock_.now());
-  if (!entry.ok()) return finish(work, entry.status(), nothing);
+  if (!entry.ok()) return finish(work, entry.status(), {work->meaning.epoch, 0});  // an error of this rank alone
+  place_own_part(work->signature, work->extent, view_, self_);
   work->accepted = true;
   work->position = negotiated_.size();
   negotiated_.push_back(work);

@@ -1,5 +1,19 @@
 // How a thread gets the engine's token, drives with it, and waits while another one drives. Templates of Engine over
 // the condition that the thread waits for; included by the engine's own sources only.
+//
+// The words by which threads find each other:
+//
+//   word               changed by                                  slept on by                      who looks then at
+//   token_             who begins, drives or freezes               nobody                           -
+//   halted_            freeze() and thaw()                         who wants the token              token_
+//   turn_              who lets go of the token with others        who wants the token; counted     done(), token_
+//                      waiting, or ends what another waits for     in waiting_
+//   wake_word_         who has news for the driver: the inbox,     the driver, in sleep_unless()    the inbox,
+//   is_wanted(),
+//                      peers, a thread that wants the token                                         the transport
+//   background_word_   who leaves work that nobody waits for       the background thread            unattended_work()
+//
+// callers_ and beginners_ only count: the background thread makes way for the first, every driver for the second.
 #pragma once
 
 #include <algorithm>

@@ -27,6 +27,7 @@
 #include "engine/front.h"
 #include "engine/ladder.h"
 #include "engine/recorder.h"
+#include "engine/seen_views.h"
 #include "engine/token.h"
 #include "engine/work.h"
 #include "engine/work_pool.h"
@@ -78,8 +79,8 @@ class Engine final : public Front, public HostPlane {
   void flush() override;
   // The same, until `deadline`; false where this rank was fenced, or the deadline passed, before.
   bool wait_stable(std::optional<TimePoint> deadline);
-  void on_view_change(std::function<void(const View& before, const View& after)> callback) override;
-  [[nodiscard]] const View& view() const noexcept override { return *visible_.load(std::memory_order_acquire); }
+  void on_view_change(SeenViews::Callback callback) override { views_.on_change(std::move(callback)); }
+  [[nodiscard]] const View& view() const noexcept override { return views_.view(); }
   [[nodiscard]] Rank rank() const noexcept override { return view().rank_of(self_).value_or(Rank{}); }
   // Named works of callers that have not ended.
   [[nodiscard]] std::uint32_t unfinished() const noexcept {
@@ -87,13 +88,14 @@ class Engine final : public Front, public HostPlane {
     return std::max(unfinished_.load(std::memory_order_acquire), errands) - errands;
   }
   // What a caller sees of views moves on to `epoch`, in which an operation of this caller has ended.
-  void adopt_view(Epoch epoch);
+  void adopt_view(Epoch epoch) { views_.adopt(epoch); }
   // Returns in the successor of the view `epoch`, once there is one.
   void wait_for_successor(Epoch epoch);
   // As run_ordered(), but to the end whatever interrupts it.
   Outcome run_to_end(const Signature& signature, const Extent& extent);
   // Asked now and then by a thread that waits in run_ordered(). True: the call throws timed_out, and the background
-  // thread takes its operation on; the next call waits for that first. On the thread that calls run_ordered().
+  // thread takes its operation on; the next call waits for that first (and, interrupted there, throws try_again, with
+  // nothing begun). So it is where the question itself throws. On the thread that calls run_ordered().
   void interrupt_waits(std::function<bool()> interrupted) { interrupted_wait_ = std::move(interrupted); }
   // From now on what ends is told to `recorder`; null: no more. On the thread that submits, with nothing in flight.
   void record_to(Recorder* recorder) noexcept { recorder_.store(recorder, std::memory_order_release); }
@@ -113,8 +115,10 @@ class Engine final : public Front, public HostPlane {
   void on_negotiation_message(MemberId from, std::span<const std::byte> message);
   void on_flush_message(MemberId from, std::span<const std::byte> message);
   void on_device_message(MemberId from, std::span<const std::byte> message);
-  // Takes the token for good, until install() or fence(). What the report says is final until then. Empty once fenced.
-  [[nodiscard]] wire::Bytes freeze();
+  // Takes the token for good, until install() or fence(); not once fenced.
+  void freeze();
+  // What this member did, for decide(). Freezes first; the report is final until the install. Empty once fenced.
+  [[nodiscard]] wire::Bytes report();
   // Enters `next` as `verdict` (of decide()) says, and lets drivers go on. Freezes first where that was not done.
   Status install(const View& next, std::span<const std::byte> verdict);
   // Every pending and later operation fails with `cause`; run_background() returns.
@@ -143,6 +147,12 @@ class Engine final : public Front, public HostPlane {
     Signature following_signature;
   };
 
+  // How a call ends that becomes no operation, on all members alike.
+  struct Broken {
+    Status status;
+    Epoch epoch;  // the view that it ends in
+  };
+
   Execution& execution(Channel channel) noexcept { return executions_[static_cast<std::size_t>(channel)]; }
   [[nodiscard]] const Execution& execution(Channel channel) const noexcept {
     return executions_[static_cast<std::size_t>(channel)];
@@ -151,7 +161,8 @@ class Engine final : public Front, public HostPlane {
 
   // calls.cc
   Outcome run(const Signature& signature, const Extent& extent, const View& seen, std::optional<Duration> patience);
-  void await_ordered(std::optional<Duration> patience);
+  bool await_ordered(std::optional<Duration> patience);
+  void leave_ordered() noexcept;
   void record_ordered();
   enum class Purpose : std::uint8_t { begin, drive };  // what a thread wants the token for
   template <typename Done>
@@ -167,6 +178,7 @@ class Engine final : public Front, public HostPlane {
   void release_token() noexcept;
   void hand_over() noexcept;
   void wake_driver() noexcept;
+  bool wake_waiting() noexcept;
   void wake_background() noexcept;
   void throw_if_fenced() const;
   void enqueue(Work* work, bool attended);
@@ -180,6 +192,7 @@ class Engine final : public Front, public HostPlane {
   bool step_channel(Channel channel);
   void end_execution(Channel channel, Step how);
   void finish(Work* work, const Status& status, const Outcome& outcome, bool more = false) noexcept;
+  void finish_ordered(const Status& status, const Outcome& outcome) noexcept;
   bool drive_negotiation();
   void start_group(const Signature& signature);
   bool accept_inbox() noexcept;
@@ -190,7 +203,7 @@ class Engine final : public Front, public HostPlane {
   Duration check_patience();
   Duration check_execution(Channel channel, TimePoint now);
   [[nodiscard]] Status mismatch_of(Channel channel) const;
-  [[nodiscard]] Status bind(Work& work) const;
+  [[nodiscard]] std::optional<Broken> refusal_of(Work& work) const;
   [[nodiscard]] bool unattended_work() const noexcept {
     return inbox_filled_.load(std::memory_order_seq_cst) || unfinished_.load(std::memory_order_seq_cst) > 0 ||
            unsettled_.load(std::memory_order_relaxed) ||
@@ -205,7 +218,6 @@ class Engine final : public Front, public HostPlane {
   void answer_flush_questions();
 
   // recovery.cc: by the sentinel, which holds the token then
-  [[nodiscard]] wire::Bytes report() const;
   void break_operation(Channel channel, const ChannelVerdict& verdict, const std::vector<std::string>& group,
                        StatusCode code);
   void restart_group(std::uint64_t committed, const std::vector<std::string>& group);
@@ -244,8 +256,8 @@ class Engine final : public Front, public HostPlane {
   View view_;
   Execution executions_[kChannelCount];
   Positions sequences_{};                             // of the operation started last
-  std::map<std::uint64_t, Status> broken_sequences_;  // ordered operations that failed before they were called here
-  std::multimap<std::string, Status, std::less<>> broken_names_;  // named ones, likewise, in their order
+  std::map<std::uint64_t, Broken> broken_sequences_;  // ordered operations that failed before they were called here
+  std::multimap<std::string, Broken, std::less<>> broken_names_;  // named ones, likewise, in their order
   std::unique_ptr<Board> board_;                                  // of view_, as negotiator_
   std::unique_ptr<negotiation::Negotiator> negotiator_;
   std::deque<std::pair<MemberId, wire::Bytes>> early_messages_;  // of a view not yet installed
@@ -270,12 +282,9 @@ class Engine final : public Front, public HostPlane {
   std::map<MemberId, Positions> held_ GUARDED_BY(inbox_mutex_);  // what members have answered
   std::atomic<std::uint32_t> answers_{0};
 
-  // --- what callers see
-  Mutex visible_mutex_;
-  std::deque<View> installed_ GUARDED_BY(visible_mutex_);  // all of them: callers may hold references to any
-  std::atomic<const View*> visible_;                       // the one that the last call returned in
-  std::function<void(const View&, const View&)> callback_ GUARDED_BY(visible_mutex_);
-  PlaneWatcher* watcher_ GUARDED_BY(visible_mutex_) = nullptr;
+  SeenViews views_;
+  Mutex watcher_mutex_;  // held over what it is told, and over an install: it misses no view
+  PlaneWatcher* watcher_ GUARDED_BY(watcher_mutex_) = nullptr;
   std::function<bool()> interrupted_wait_;  // of the thread that makes ordered calls
   Status fence_cause_;                      // written once, before fenced_ is set
 };

@@ -2,12 +2,12 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <optional>
 #include <span>
 #include <string_view>
 
 #include "base/time.h"
+#include "engine/seen_views.h"
 #include "hora/hora.hpp"
 #include "interfaces/operation.h"
 
@@ -44,7 +44,7 @@ class Front : public WorkOwner {
     throw Error(Status(StatusCode::invalid_argument, "order() is for results in device memory; use wait()"));
   }
   virtual void flush() = 0;
-  virtual void on_view_change(std::function<void(const View& before, const View& after)> callback) = 0;
+  virtual void on_view_change(SeenViews::Callback callback) = 0;
   // The view that the last call returned in, and this process's rank there.
   [[nodiscard]] virtual const View& view() const noexcept = 0;
   [[nodiscard]] virtual Rank rank() const noexcept = 0;

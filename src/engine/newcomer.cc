@@ -10,7 +10,7 @@
 
 #include "base/socket_address.h"
 #include "engine/join_messages.h"
-#include "engine/sentinel.h"
+#include "engine/subject_link.h"
 
 namespace hora::engine {
 

@@ -22,9 +22,7 @@ bool same_call(const Signature& a, const Signature& b) {
 }  // namespace
 
 Observer::Observer(Newcomer& newcomer, const StateRegistry& state, const Log& log)
-    : newcomer_(newcomer), state_(state), log_(log), views_{newcomer.view()} {
-  donor_ = view().members.front().id;
-}
+    : views_(newcomer.view()), donor_(view().members.front().id), newcomer_(newcomer), state_(state), log_(log) {}
 
 void Observer::diverged(const std::string& what) const {
   throw Error(Status(StatusCode::mismatch,
@@ -43,7 +41,7 @@ Outcome Observer::run_ordered(const Signature& signature, const Extent& extent, 
   if (!following_) return {view().epoch, 0};
   const Result result = next_ordered();
   deliver(result, signature, extent, seen);
-  adopt(result.entry.outcome.epoch);
+  views_.adopt(result.entry.outcome.epoch);
   if (!result.entry.status.ok()) throw Error(result.entry.status);
   return result.entry.outcome;
 }
@@ -66,12 +64,8 @@ Work* Observer::submit(std::string_view name, const Signature& signature, std::s
 
 bool Observer::wait(Work& work, std::optional<Duration>) {
   const MutexLock lock(mutex_);
-  adopt(work.outcome.epoch);
+  views_.adopt(work.outcome.epoch);
   return true;
-}
-
-void Observer::on_view_change(std::function<void(const View&, const View&)> callback) {
-  callback_ = std::move(callback);
 }
 
 bool Observer::cross() {
@@ -84,7 +78,7 @@ bool Observer::cross() {
   if (!wanted.entry.status.ok()) throw Error(wanted.entry.status);
   if (wanted.payload.size() != sizeof(std::int64_t)) diverged("it calls step() where the members do not");
   expect_boundary();
-  adopt(wanted.entry.outcome.epoch);
+  views_.adopt(wanted.entry.outcome.epoch);
   newcomer_.link();
   send_progress();
   HORA_FAILPOINT("observer.boundary_crossed");
@@ -96,20 +90,20 @@ bool Observer::cross() {
 // The members stop at this boundary until there is a new view. A donor that dies now takes its log along, but not the
 // decision.
 bool Observer::await_decision(Epoch epoch) {
-  while (views_.back().epoch <= epoch) {
+  while (views_.installed().epoch <= epoch) {
     auto entry = try_read_entry();
     if (!entry) {
       if (newcomer_.wait_for_decision(epoch)) return true;
       donor_is_gone();
     }
     if (!std::holds_alternative<ViewEntry>(*entry)) diverged("its donor went on without a new view");
-    views_.push_back(std::move(std::get<ViewEntry>(*entry).view));
+    views_.install(std::move(std::get<ViewEntry>(*entry).view));
   }
-  if (newcomer_.is_in(views_.back())) {
+  if (newcomer_.is_in(views_.installed())) {
     if (!newcomer_.wait_for_decision(epoch)) donor_is_gone();
     return true;
   }
-  adopt(Epoch{epoch.value + 1});
+  views_.adopt(Epoch{epoch.value + 1});
   return false;
 }
 
@@ -137,10 +131,10 @@ bool Observer::try_donor(const Member& donor) {
   step_ = snapshot.step;
   following_ = true;
   HORA_FAILPOINT("observer.state_received");
-  views_.push_back(snapshot.view);
-  adopt(snapshot.view.epoch);
+  views_.install(snapshot.view);
+  views_.adopt(snapshot.view.epoch);
   log_(LogLevel::info, "join", "received {} bytes of state of step {} from member {:x}", snapshot.bytes, step_,
-       donor_.value);
+       donor.id.value);
   send_progress();
   return true;
 }
@@ -172,7 +166,7 @@ bool Observer::read_until_result() {
       keep(std::move(*result));
       return true;
     }
-    if (const auto* view = std::get_if<ViewEntry>(&entry)) views_.push_back(view->view);
+    if (const auto* view = std::get_if<ViewEntry>(&entry)) views_.install(view->view);
     if (const auto* boundary = std::get_if<BoundaryEntry>(&entry)) boundary_ = boundary->step;
   }
   return false;
@@ -232,7 +226,7 @@ bool Observer::read_exact(std::span<std::byte> target) {
     if (got == 0 || (errno != EAGAIN && errno != EINTR)) return false;
     if (const Status end = newcomer_.ended(); !end.ok()) throw Error(end);
     // The stream of a donor that was expelled, or that died and left a forked child, may stay open.
-    if (!newcomer_.may_give(donor_)) return false;
+    if (!newcomer_.may_give(donor_.load())) return false;
     pollfd polled[] = {{stream_.get(), POLLIN, 0}, {newcomer_.news(), POLLIN, 0}};
     ::poll(polled, 2, -1);
     std::uint64_t count;
@@ -248,8 +242,7 @@ void Observer::send_progress() {
   [[maybe_unused]] const auto sent = ::send(stream_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-void Observer::deliver(const Result& result, const Signature& signature, const Extent& extent,
-                       const View& seen) const {
+void Observer::deliver(const Result& result, const Signature& signature, const Extent& extent, const View& seen) const {
   if (!same_call(result.entry.signature, signature))
     diverged(fmt::format("it calls {} of {} {}, where the members called {} of {} {}", to_string(signature.kind),
                          signature.count, to_string(signature.dtype), to_string(result.entry.signature.kind),
@@ -259,13 +252,6 @@ void Observer::deliver(const Result& result, const Signature& signature, const E
   if (result.entry.status.ok() && result.payload.size() != extent.bytes * parts)
     diverged("a result has another size here");
   if (!result.payload.empty()) std::memcpy(extent.target, result.payload.data(), result.payload.size());
-}
-
-// As Engine::adopt_view().
-void Observer::adopt(Epoch epoch) {
-  const std::size_t before = visible_;
-  while (visible_ + 1 < views_.size() && views_[visible_ + 1].epoch <= epoch) ++visible_;
-  if (callback_ && visible_ != before && following_) callback_(views_[before], views_[visible_]);
 }
 
 }  // namespace hora::engine

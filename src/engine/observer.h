@@ -2,6 +2,7 @@
 // calls count for nothing: they return what the donor's calls returned, until the program has caught up.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -17,6 +18,7 @@
 #include "engine/front.h"
 #include "engine/newcomer.h"
 #include "engine/replay_log.h"
+#include "engine/seen_views.h"
 #include "engine/state.h"
 #include "engine/work.h"
 #include "engine/work_pool.h"
@@ -39,10 +41,10 @@ class Observer final : public Front {
   bool wait(Work& work, std::optional<Duration> timeout) override;
   void release(Work* work) noexcept override { works_.release(work); }
   void flush() override {}
-  void on_view_change(std::function<void(const View& before, const View& after)> callback) override;
+  void on_view_change(SeenViews::Callback callback) override { views_.on_change(std::move(callback)); }
   // The donor's: its program must do here what it did there.
-  [[nodiscard]] const View& view() const noexcept override { return views_[visible_]; }
-  [[nodiscard]] Rank rank() const noexcept override { return view().rank_of(donor_).value_or(Rank{0}); }
+  [[nodiscard]] const View& view() const noexcept override { return views_.view(); }
+  [[nodiscard]] Rank rank() const noexcept override { return view().rank_of(donor_.load()).value_or(Rank{0}); }
 
   // Crosses a step boundary: the first time receives the state. True: this process is a member from here on, at this
   // boundary of the job, and the engine takes over.
@@ -69,24 +71,21 @@ class Observer final : public Front {
   void read(std::span<std::byte> target);
   void send_progress();
   void deliver(const Result& result, const Signature& signature, const Extent& extent, const View& seen) const;
-  void adopt(Epoch epoch);
   [[noreturn]] void donor_is_gone() const;
   [[noreturn]] void diverged(const std::string& what) const;
 
-  Mutex mutex_;  // held by every call: it guards all below
+  SeenViews views_;
+  std::atomic<MemberId> donor_;
+  Mutex mutex_;  // held by every call but the getters: it guards all below
   Newcomer& newcomer_;
   const StateRegistry& state_;
   const Log& log_;
   UniqueFd stream_;
-  MemberId donor_;
   bool following_ = false;
   std::uint64_t step_ = 0;
   std::optional<std::uint64_t> boundary_;  // read, and not crossed yet
   std::deque<Result> ordered_;
   std::map<std::string, std::deque<Result>, std::less<>> named_;
-  std::deque<View> views_;  // all of them: callers may hold references to any
-  std::size_t visible_ = 0;
-  std::function<void(const View&, const View&)> callback_;
   WorkPool<Work, WorkOwner> works_{*this};
 };
 

@@ -92,10 +92,26 @@ std::optional<Verdict> decode_verdict(std::span<const std::byte> bytes) {
   return verdict;
 }
 
-bool has_heard(const Report& report, const negotiation::Reject& reject) {
-  return std::ranges::any_of(report.rejections, [&](const negotiation::Reject& heard) {
-    return heard.name == reject.name && heard.round == reject.round;
-  });
+// The last rejection of each name that any survivor has heard, but for those that all have: these are settled, and
+// would only fill the record, view after view.
+std::vector<negotiation::Reject> unsettled_rejections(const std::map<MemberId, Report>& reports,
+                                                      std::size_t survivors) {
+  struct Heard {
+    const negotiation::Reject* last;
+    std::size_t by = 0;  // members
+  };
+  std::map<std::string_view, Heard> names;
+  for (const auto& [member, report] : reports) {
+    for (const negotiation::Reject& reject : report.rejections) {
+      Heard& heard = names.try_emplace(reject.name, &reject).first->second;
+      if (reject.round > heard.last->round) heard = {&reject};
+      if (reject.round == heard.last->round) ++heard.by;
+    }
+  }
+  std::vector<negotiation::Reject> unsettled;
+  for (const auto& [name, heard] : names)
+    if (heard.by < survivors) unsettled.push_back(*heard.last);
+  return unsettled;
 }
 
 }  // namespace
@@ -111,14 +127,8 @@ wire::Bytes Engine::decide(const View& old, const View& next, const std::map<Mem
   }
   Verdict verdict;
   verdict.channels = recovery::decide(old, next, channels);
+  verdict.rejections = unsettled_rejections(decoded, reports.size());
   for (const auto& [member, report] : decoded) {
-    for (const negotiation::Reject& reject : report.rejections) {
-      const auto known = std::ranges::find(verdict.rejections, reject.name, &negotiation::Reject::name);
-      if (known == verdict.rejections.end())
-        verdict.rejections.push_back(reject);
-      else if (known->round < reject.round)
-        *known = reject;
-    }
     for (const Channel channel : kChannels) {
       const auto index = static_cast<std::size_t>(channel);
       const ChannelReport& said = report.channels[index];
@@ -127,10 +137,6 @@ wire::Bytes Engine::decide(const View& old, const View& next, const std::map<Mem
       if (channel == Channel::negotiated) verdict.group = report.group;
     }
   }
-  // What every survivor has heard is settled. It would only fill the record, view after view.
-  std::erase_if(verdict.rejections, [&](const negotiation::Reject& reject) {
-    return std::ranges::all_of(reports, [&](const auto& entry) { return has_heard(decoded[entry.first], reject); });
-  });
   return encode(verdict);
 }
 
@@ -161,20 +167,19 @@ std::optional<Positions> Engine::positions_of(std::span<const std::byte> bytes) 
   return done;
 }
 
-wire::Bytes Engine::freeze() {
-  if (fenced_.load(std::memory_order_acquire)) return {};  // nobody would ever give the token back
-  if (!frozen_) {
-    halted_.store(1, std::memory_order_seq_cst);
-    wake_driver();
-    token_.acquire();
-    if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();  // it counts if it came before the report
-    frozen_ = true;
-    HORA_FAILPOINT("recovery.frozen");
-  }
-  return report();
+void Engine::freeze() {
+  if (frozen_ || fenced_.load(std::memory_order_acquire)) return;  // fenced: nobody would ever give the token back
+  halted_.store(1, std::memory_order_seq_cst);
+  wake_driver();
+  token_.acquire();
+  if (inbox_filled_.load(std::memory_order_acquire)) accept_inbox();  // it counts if it came before the report
+  frozen_ = true;
+  HORA_FAILPOINT("recovery.frozen");
 }
 
-wire::Bytes Engine::report() const {
+wire::Bytes Engine::report() {
+  freeze();
+  if (!frozen_) return {};
   std::vector<ChannelReport> channels;
   for (const Channel channel : kChannels) {
     ChannelReport said = transport_.report(channel);
@@ -192,9 +197,8 @@ wire::Bytes Engine::report() const {
 }
 
 Status Engine::install(const View& next, std::span<const std::byte> bytes) {
-  if (fenced_.load(std::memory_order_acquire)) return {};
-  if (!frozen_) [[maybe_unused]]
-    const wire::Bytes unused = freeze();
+  freeze();
+  if (!frozen_) return {};
   const auto verdict = decode_verdict(bytes);
   if (!verdict) return {StatusCode::internal, fmt::format("the verdict for epoch {} is malformed", next.epoch.value)};
 
@@ -217,13 +221,14 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   }
   // So does what was rejected, also where nobody has submitted it yet.
   for (const negotiation::Rejection& left : negotiator_->conclude(verdict->rejections))
-    for (negotiation::Round round = 0; round < left.submissions; ++round) broken_names_.emplace(left.name, left.status);
+    for (negotiation::Round round = 0; round < left.submissions; ++round)
+      broken_names_.emplace(left.name, Broken{left.status, view_.epoch});
   if (negotiator_->has_actions()) apply_negotiation_actions();
   view_ = next;
   execution(Channel::negotiated).from_negotiator = false;  // the one of the new view knows nothing of it
   {
-    const MutexLock lock(visible_mutex_);
-    installed_.push_back(next);
+    const MutexLock lock(watcher_mutex_);
+    views_.install(next);
     if (watcher_ != nullptr) watcher_->entered(next);
   }
   for (const Channel channel : kChannels) {
@@ -238,6 +243,7 @@ Status Engine::install(const View& next, std::span<const std::byte> bytes) {
   if (negotiated.next != Fate::broken) restart_group(negotiated.committed, verdict->group);
   renegotiate();
   unsettled_.store(!transport_.settle(), std::memory_order_relaxed);  // relaxed: the token orders it
+  if (!flush_questions_.empty()) answer_flush_questions();            // what was broken here has ended
   // seq_cst: waiters sleep on other words. After the view itself, which they then adopt.
   installed_epoch_.store(next.epoch.value, std::memory_order_seq_cst);
   thaw();
@@ -261,7 +267,7 @@ void Engine::break_operation(Channel channel, const ChannelVerdict& verdict, con
     if (begun)
       ordered_work_.finish(status, nothing);
     else
-      broken_sequences_.emplace(number, status);
+      broken_sequences_.emplace(number, Broken{status, view_.epoch});
     return;
   }
   if (begun) broken.works.clear();
@@ -270,7 +276,7 @@ void Engine::break_operation(Channel channel, const ChannelVerdict& verdict, con
     if (Work* work = pending_work(name))
       finish(work, status, nothing);
     else
-      broken_names_.emplace(name, status);
+      broken_names_.emplace(name, Broken{status, view_.epoch});
   }
 }
 
@@ -290,7 +296,7 @@ void Engine::restart_group(std::uint64_t committed, const std::vector<std::strin
       continue;
     }
     // A root has another rank now; that it is a member is what REDO says.
-    if (const Status bound = bind(*work); !bound.ok()) log_(LogLevel::error, "recovery", "{}", bound.message());
+    if (const Status bound = bind(*work, view_); !bound.ok()) log_(LogLevel::error, "recovery", "{}", bound.message());
     works.push_back(work);
     const std::uint64_t count = signature.count + work->signature.count;
     signature = work->signature;
@@ -319,25 +325,25 @@ void Engine::renegotiate() {
       negotiation::NegotiatorOptions{options_.stall_warning, options_.operation_timeout}, view_, self_, board_.get());
   by_entry_.clear();
   const Execution& group = execution(Channel::negotiated);
-  std::vector<std::pair<Work*, Status>> refused;
+  std::vector<std::pair<Work*, Broken>> refused;
   for (Work* work : negotiated_) {
     const auto executes = [work](const std::vector<Work*>& works) {
       return std::ranges::find(works, work) != works.end();
     };
     if (group.active && (executes(group.works) || executes(group.following))) continue;
-    if (Status bound = bind(*work); !bound.ok()) {
-      refused.emplace_back(work, std::move(bound));
+    if (auto refusal = refusal_of(*work)) {
+      refused.emplace_back(work, std::move(*refusal));
       continue;
     }
     const auto entry = negotiator_->submit(work->name, work->signature, work->shape, now);
     if (!entry.ok()) {
-      refused.emplace_back(work, entry.status());
+      refused.emplace_back(work, Broken{entry.status(), view_.epoch});
       continue;
     }
     if (by_entry_.size() <= entry.value()) by_entry_.resize(entry.value() + 1);
     by_entry_[entry.value()] = work;
   }
-  for (auto& [work, status] : refused) finish(work, status, {view_.epoch, 0});
+  for (const auto& [work, end] : refused) finish(work, end.status, {end.epoch, 0});
   std::deque<std::pair<MemberId, wire::Bytes>> early;
   early.swap(early_messages_);
   for (auto& [from, message] : early) {
@@ -361,8 +367,7 @@ void Engine::thaw() noexcept {
 
 void Engine::fence(const Status& cause) {
   if (fenced_.load(std::memory_order_acquire)) return;
-  if (!frozen_) [[maybe_unused]]
-    const wire::Bytes unused = freeze();
+  freeze();
   fence_cause_ = cause;
   // seq_cst: who fills the inbox looks at this afterwards; so either the look at the inbox below sees a submission, or
   // enqueue() sees this.

@@ -13,14 +13,6 @@
 
 namespace hora::engine {
 
-wire::Bytes with_subject(Subject subject, std::span<const std::byte> message) {
-  wire::Bytes bytes;
-  bytes.reserve(message.size() + 1);
-  bytes.push_back(static_cast<std::byte>(subject));
-  bytes.insert(bytes.end(), message.begin(), message.end());
-  return bytes;
-}
-
 namespace {
 
 constexpr Duration kLastWords = std::chrono::seconds(1);  // for those that do not read at the moment
@@ -32,10 +24,6 @@ std::string describe(const View& view) {
 }
 
 }  // namespace
-
-Status SubjectLink::send(MemberId to, std::span<const std::byte> message) {
-  return mesh_.send(to, with_subject(subject_, message));
-}
 
 Sentinel::Sentinel(elastic::Membership membership, Role role, std::map<MemberId, LocalPeer> peers,
                    const Surroundings& surroundings)
@@ -265,7 +253,7 @@ void Sentinel::execute_actions() {
 }
 
 void Sentinel::execute(const elastic::Freeze& action) {
-  membership_.on_report(action.epoch, engine()->freeze(), clock_.now());
+  membership_.on_report(action.epoch, engine()->report(), clock_.now());
 }
 
 void Sentinel::execute(const elastic::Persist& action) {
@@ -320,7 +308,7 @@ Status Sentinel::enter(const elastic::Install& action) {
 }
 
 Status Sentinel::install(const elastic::Install& action) {
-  [[maybe_unused]] const wire::Bytes report = engine()->freeze();
+  engine()->freeze();
   const bool somebody_died = !std::ranges::all_of(action.departures, &elastic::Departure::left);
   const Status prepared = host_.prepare(action.next, somebody_died);
   donor_.on_install(action.next);
@@ -334,6 +322,7 @@ void Sentinel::execute(const elastic::Fence& action) {
     engine->fence(action.cause);
   else
     joining()->newcomer.on_end(action.cause);
+  cause_ = action.cause;
   fenced_ = true;
 }
 

@@ -20,28 +20,13 @@
 #include "engine/donor.h"
 #include "engine/engine.h"
 #include "engine/newcomer.h"
+#include "engine/subject_link.h"
 #include "interfaces/clock.h"
 #include "transports/control/mesh.h"
 #include "transports/shm/liveness.h"
 #include "transports/shm/segment.h"
 
 namespace hora::engine {
-
-// The control plane is shared by several protocols; the first byte of a message says whose it is.
-enum class Subject : std::uint8_t { membership = 1, negotiation = 2, joining = 3, flush = 4, device = 5 };
-
-wire::Bytes with_subject(Subject subject, std::span<const std::byte> message);
-
-// Sends the engine's messages of one subject over the mesh.
-class SubjectLink final : public Messenger {
- public:
-  SubjectLink(control::Mesh& mesh, Subject subject) noexcept : mesh_(mesh), subject_(subject) {}
-  Status send(MemberId to, std::span<const std::byte> message) override;
-
- private:
-  control::Mesh& mesh_;
-  const Subject subject_;
-};
 
 // What the sentinel knows of a peer on this host.
 struct LocalPeer {
@@ -100,6 +85,8 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   [[nodiscard]] bool finished() const noexcept { return finished_.load(std::memory_order_acquire) != 0; }
   // At most until `timeout`; whether run() is over.
   bool wait_finished(Duration timeout) const;
+  // Why run() is over: shut_down after an orderly departure, ok after stop(). Valid once finished().
+  [[nodiscard]] const Status& cause() const noexcept { return cause_; }
 
   // Thread safe: a link that another thread has dialed.
   void add_link(control::PeerLink link);
@@ -172,6 +159,7 @@ class Sentinel final : public control::LoopHandler, public shm::LivenessHandler,
   std::atomic<std::uint32_t> finished_{0};
   std::atomic<bool> stopping_{false};  // by stop()
   bool fenced_ = false;
+  Status cause_;  // of the fence
 
   Mutex mutex_;
   Inbox inbox_ GUARDED_BY(mutex_);

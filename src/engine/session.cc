@@ -306,12 +306,15 @@ Status Session::leave(std::chrono::milliseconds timeout) {
   if (!observing()) (void)engine_->wait_stable(stable_by);
   donor_->drain(stable_by, clock_);
   sentinel_->leave();
-  const bool agreed = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
+  const bool ended = sentinel_->wait_finished(std::max(deadline - clock_.now(), Duration(0)));
+  const Status cause = ended ? sentinel_->cause() : Status();
   stop();
-  if (agreed && mpi_) mpi_->finish(std::max(deadline - clock_.now(), Duration(0)));
-  if (agreed) return {};
-  return {StatusCode::timed_out,
-          fmt::format("the other ranks did not confirm the departure within {} ms", timeout.count())};
+  if (!ended)
+    return {StatusCode::timed_out,
+            fmt::format("the other ranks did not confirm the departure within {} ms", timeout.count())};
+  if (cause.code() != StatusCode::shut_down) return cause;  // expelled, or without a quorum: not a departure
+  if (mpi_) mpi_->finish(std::max(deadline - clock_.now(), Duration(0)));
+  return {};
 }
 
 void Session::stop() {

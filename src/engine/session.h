@@ -70,9 +70,10 @@ class Session final : private SentinelHost {
   // Among the ranks of this host when the job began, or as the launcher says.
   [[nodiscard]] int local_rank() const noexcept { return options_.local_rank.value_or(0); }
   [[nodiscard]] int local_size() const noexcept { return options_.local_size.value_or(1); }
-  void on_view_change(std::function<void(const View& before, const View& after)> callback);
+  void on_view_change(SeenViews::Callback callback);
   void interrupt_waits(std::function<bool()> interrupted);
-  // Departs in order. timed_out when the others did not agree within `timeout`; the departure is then a death.
+  // Departs in order. timed_out when the others did not agree within `timeout`, or their majority is mute; the
+  // departure is then a death. Where this rank is no member any more, why.
   Status leave(std::chrono::milliseconds timeout);
 
  private:
@@ -124,7 +125,7 @@ class Session final : private SentinelHost {
   std::unique_ptr<Newcomer> newcomer_;
   std::unique_ptr<Observer> observer_;
   std::atomic<Front*> front_{nullptr};
-  std::function<void(const View&, const View&)> callback_;
+  SeenViews::Callback callback_;
   std::function<bool()> interrupted_;
   std::unique_ptr<Sentinel> sentinel_;
   std::unique_ptr<shm::LivenessWatcher> watcher_;

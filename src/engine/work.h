@@ -26,6 +26,10 @@ struct Meaning {
 // Throws Error where the root of `signature` is no rank of `seen`.
 [[nodiscard]] Meaning meaning_of(const Signature& signature, const View& seen);
 
+// Makes the input of an allgather that lies in its output the part of `self` there, over which no other part is
+// written. So no rank refuses a call that another one makes.
+void place_own_part(const Signature& signature, Extent& extent, const View& view, MemberId self) noexcept;
+
 // Owned by a WorkPool; references (of the caller's Handle, and of whoever executes it) keep it from being used again.
 // Written by the holder of the token until finish(), read by anybody after done().
 class Work {
@@ -51,7 +55,6 @@ class Work {
   Meaning meaning;
   std::vector<std::int64_t> shape;
   Extent extent;
-  std::uint32_t entry = 0;   // what the negotiator calls it in the current view
   std::size_t position = 0;  // in Engine::negotiated_, while accepted
   bool accepted = false;
   Errand* errand = nullptr;  // who is told of the end, where it is no caller
@@ -62,5 +65,9 @@ class Work {
  private:
   std::atomic<std::uint32_t> done_{0};
 };
+
+// Translates what the caller meant to `view`: roots are members, and ranks only their positions. An error where the
+// call cannot be there.
+Status bind(Work& work, const View& view);
 
 }  // namespace hora::engine

@@ -192,6 +192,7 @@ void Negotiator::finish_execution() {
   for (const EntryId entry : execution_.entries) {
     Tensor& tensor = tensors_[entry];
     if (tensor.announced) std::swap(tensor.request, tensor.proposed);
+    tensor.rejected_through = 0;  // all have submitted a later round, so all have heard of it
     end(tensor);
   }
   executed_ = execution_.position;

@@ -139,6 +139,18 @@ TEST_CASE("fences_without_a_quorum_at_the_deadline") {
   CHECK(member.all<Fence>()[0].cause.code() == StatusCode::fenced);
 }
 
+TEST_CASE("a_leaver_that_nobody_answers_has_not_departed") {
+  Driven member(2);
+  member.machine.leave(member.now);
+  member.machine.on_link_down(MemberId{0}, member.now);
+  member.machine.on_link_down(MemberId{1}, member.now);
+  member.pass(1s);
+  member.report();
+  member.pass(10s);
+  REQUIRE(member.all<Fence>().size() == 1);
+  CHECK(member.all<Fence>()[0].cause.code() == StatusCode::timed_out);
+}
+
 TEST_CASE("waits_for_a_quorum_as_long_as_its_members_may_be_mute") {
   View founding = view_of({0, 1, 2});
   founding.config.silence_ms = 30'000;

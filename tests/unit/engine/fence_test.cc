@@ -26,7 +26,7 @@ TEST_CASE("a_freeze_after_the_fence_keeps_nobody_waiting") {
     std::vector<float> data(10, 1.0F);
     Ended errand;
     engine.fence(Status(StatusCode::fenced, "by the test"));
-    if (!engine.freeze().empty()) std::abort();
+    if (!engine.report().empty()) std::abort();
     engine.run("late", sum_of(data.size()), MemberId{}, in_place(data), errand);  // ends in the call, or never
     if (errand.code != StatusCode::fenced) std::abort();
   });
@@ -64,6 +64,25 @@ TEST_CASE("of_two_members_that_live_and_pass_each_other_no_data_one_stays") {
       [](Options& options) { options.transport = Transport::tcp; });
   CHECK(stayed == kSize - 1);
   CHECK(fenced == 1);
+}
+
+TEST_CASE("who_was_fenced_has_not_departed") {
+  constexpr int kSize = 3;
+  std::atomic<int> refused{0};
+  test::JobOfThreads job(kSize);
+  job.run(
+      [&](engine::Session& session, int rank) {
+        std::vector<float> data(10, 1.0F);
+        session.engine().run_ordered(sum_of(data.size()), in_place(data));
+        if (rank == kSize - 1) return job.drop(rank);
+        try {
+          session.engine().run_ordered(sum_of(data.size()), in_place(data));
+        } catch (const Error&) {
+        }
+        if (session.leave(std::chrono::seconds(20)).code() == StatusCode::peer_failed) ++refused;
+      },
+      [](Options& options) { options.min_size = kSize; });
+  CHECK(refused == kSize - 1);
 }
 
 TEST_CASE("too_few_members_end_every_call_however_their_deaths_fall") {

@@ -1,6 +1,8 @@
 // A job whose ranks are threads of the test, over one mapping of each segment: what a thread sanitizer can see.
 #pragma once
 
+#include <atomic>
+#include <cstdio>
 #include <functional>
 #include <map>
 #include <memory>
@@ -24,6 +26,19 @@ inline Extent in_place(std::vector<float>& data) {
   auto* bytes = reinterpret_cast<std::byte*>(data.data());
   return {bytes, bytes, data.size() * sizeof(float)};
 }
+
+// What rank r adds: distinct powers of two, so that a sum names its contributors.
+inline float share(int rank) {
+  return static_cast<float>(1 << rank);
+}
+
+// Catch2's assertions are for one thread; ranks count what they see wrong instead.
+struct Checks {
+  std::atomic<int> wrong{0};
+  void that(bool holds, int line = __builtin_LINE()) {
+    if (!holds) ++wrong, std::fprintf(stderr, "wrong at line %d\n", line);
+  }
+};
 
 class SharedSegments final : public engine::SegmentSource {
  public:

@@ -8,21 +8,10 @@
 namespace hora {
 namespace {
 
+using test::Checks;
 using test::in_place;
+using test::share;
 using test::sum_of;
-
-// What rank r adds: distinct powers of two, so that a sum names its contributors.
-float share(int rank) {
-  return static_cast<float>(1 << rank);
-}
-
-// Catch2's assertions are for one thread; ranks count what they see wrong instead.
-struct Checks {
-  std::atomic<int> wrong{0};
-  void that(bool holds, int line = __builtin_LINE()) {
-    if (!holds) ++wrong, std::fprintf(stderr, "wrong at line %d\n", line);
-  }
-};
 
 TEST_CASE("ordered_allreduce_of_all_sizes") {
   const int size = GENERATE(1, 2, 3, 4);
@@ -35,37 +24,6 @@ TEST_CASE("ordered_allreduce_of_all_sizes") {
       check.that(outcome.contributors == size);
       check.that(std::all_of(data.begin(), data.end(), [&](float x) { return x == share(size) - 1; }));
     }
-    check.that(session.leave(std::chrono::seconds(20)).ok());
-  });
-  REQUIRE(check.wrong == 0);
-}
-
-TEST_CASE("an_interrupted_ordered_call_goes_on_without_its_caller") {
-  Checks check;
-  std::atomic<bool> left{false};
-  test::JobOfThreads job(2);
-  job.run([&](engine::Session& session, int rank) {
-    engine::Engine& engine = session.engine();
-    std::vector<float> first(100'000, share(rank)), second(7, share(rank));
-    if (rank == 0) {
-      session.interrupt_waits([] { return true; });
-      try {
-        engine.run_ordered(sum_of(first.size()), in_place(first));
-        check.that(false);
-      } catch (const Error& error) {
-        check.that(error.code() == StatusCode::timed_out);
-      }
-      session.interrupt_waits(nullptr);
-      left.store(true);
-      left.notify_all();
-    } else {
-      left.wait(false);
-      engine.run_ordered(sum_of(first.size()), in_place(first));  // rank 0 waits for nothing now
-      check.that(first.back() == 3);
-    }
-    engine.run_ordered(sum_of(second.size()), in_place(second));
-    check.that(first.front() == 3 && first.back() == 3);
-    check.that(second.front() == 3);
     check.that(session.leave(std::chrono::seconds(20)).ok());
   });
   REQUIRE(check.wrong == 0);
@@ -251,50 +209,6 @@ TEST_CASE("a_session_that_ends_without_leaving_is_a_death_that_others_see_at_onc
     check.that(session.leave(std::chrono::seconds(20)).ok());
   });
   REQUIRE(check.wrong == 0);
-}
-
-TEST_CASE("a_broken_call_counts_on_members_that_make_it_after_the_view_change_too") {
-  const bool sees_the_view_before = GENERATE(false, true);
-  for (int round = 0; round < 10; ++round) {
-    Checks check;
-    test::JobOfThreads job(3);
-    std::atomic<bool> broken{false};
-    job.run([&](engine::Session& session, int rank) {
-      engine::Engine& engine = session.engine();
-      const View& founding = engine.view();
-      const auto meet = [&] {
-        std::vector<float> one(1);
-        engine::Work* work = engine.submit("meet", sum_of(1), {}, in_place(one), true);
-        check.that(engine.wait(*work, std::chrono::seconds(20)) && work->status.ok());
-        engine.release(work);
-      };
-      std::vector<float> data(100, share(rank));
-      engine.run_ordered(sum_of(100), in_place(data));
-      if (rank == 2) {
-        engine.flush();  // else the others may have to do the first call again, in the view that the next one expects
-        return job.drop(rank);
-      }
-      while (rank == 0 && !broken) std::this_thread::yield();
-      if (rank == 0 && sees_the_view_before) meet();
-      std::vector<float> part(10, share(rank));
-      std::vector<float> gathered(30);
-      const Signature gather{Collective::allgather, DataType::float32, ReduceOp::sum, Rank{0}, part.size()};
-      const Extent extent{reinterpret_cast<const std::byte*>(part.data()),
-                          reinterpret_cast<std::byte*>(gathered.data()), part.size() * sizeof(float)};
-      try {
-        engine.run_ordered(gather, extent, founding);
-        check.that(false);
-      } catch (const Error& error) {
-        check.that(error.code() == StatusCode::peer_failed);
-      }
-      broken = true;
-      if (rank == 1 && sees_the_view_before) meet();
-      const Outcome outcome = engine.run_ordered(sum_of(10), in_place(part));
-      check.that(outcome.contributors == 2 && part[0] == 3.0f);
-      check.that(session.leave(std::chrono::seconds(20)).ok());
-    });
-    REQUIRE(check.wrong == 0);
-  }
 }
 
 TEST_CASE("a_wait_with_a_timeout_leaves_the_operation_as_it_is") {

@@ -30,7 +30,7 @@ Reports reports_after_rejections(int size, int rejections) {
     const View view = engine.view();
     const MutexLock lock(mutex);
     reports.view = view;
-    reports.of[view.members[static_cast<std::size_t>(rank)].id] = engine.freeze();
+    reports.of[view.members[static_cast<std::size_t>(rank)].id] = engine.report();
     engine.fence(Status(StatusCode::shut_down, "the test has what it wanted"));
   });
   return reports;
