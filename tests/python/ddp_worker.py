@@ -13,6 +13,8 @@ import sys
 import torch
 import torch.distributed as dist
 
+import hora
+
 STEPS = 60
 
 
@@ -46,6 +48,19 @@ def alone(living):
             (loss_of(model, step, rank) / len(ranks)).backward()
         optimizer.step()
     return model
+
+
+def check_calls_that_need_the_dead(dead, size, alive):
+    """They fail on all ranks alike, and what comes after them does not."""
+    tensor = torch.ones(2)
+    for call, *rest in ((dist.broadcast, tensor, dead), (dist.all_gather, [torch.empty(2)] * size, tensor)):
+        try:
+            call(*rest)
+            raise AssertionError(f"{call} raised nothing")
+        except hora.PeerFailedError as error:
+            assert f"alive are ranks {alive}" in str(error), error
+    dist.all_reduce(tensor)
+    assert tensor.tolist() == [len(alive)] * 2, tensor
 
 
 def main():
@@ -101,6 +116,8 @@ def main():
         for mine, other in zip(model.parameters(), expected.parameters()):
             torch.testing.assert_close(mine.detach(), other.detach(), rtol=1e-3, atol=1e-4)
         print(f"as alone on the batches of the living, loss {loss.item():.4f}", flush=True)
+    if deaths and arguments.backend == "hora":
+        check_calls_that_need_the_dead(arguments.victims[0], size, alive)
     announce(arguments.folder, "end", rank)
     dist.destroy_process_group()
     hvd.shutdown()

@@ -163,7 +163,8 @@ class HoraBackend(Backend):
         if any(len(outputs) != len(inputs) for outputs in output_lists):
             raise hora.InvalidArgumentError(f"all_gather_coalesced: give lists of {len(inputs)} tensors, as many as "
                                             "there are inputs")
-        return self._gather_lists("all_gather_coalesced", list(zip(*output_lists)), inputs, output_lists, opts)
+        by_input = [[outputs[i] for outputs in output_lists] for i in range(len(inputs))]
+        return self._gather_lists("all_gather_coalesced", by_input, inputs, output_lists, opts)
 
     def _gather_lists(self, operation, output_lists, inputs, result, opts):
         for outputs, source in zip(output_lists, inputs):
