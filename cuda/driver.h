@@ -23,12 +23,13 @@ using ModuleHandle = void*;           // CUmodule
 using FunctionHandle = void*;         // CUfunction
 
 inline constexpr DriverCode kDriverSuccess = 0;
-inline constexpr DriverCode kDriverNotReady = 600;  // CUDA_ERROR_NOT_READY
-inline constexpr unsigned kEventWithoutTiming = 2;  // CU_EVENT_DISABLE_TIMING
-inline constexpr unsigned kStreamNonBlocking = 1;   // CU_STREAM_NON_BLOCKING
-inline constexpr unsigned kHostMemoryPortable = 1;  // CU_MEMHOSTALLOC_PORTABLE
-inline constexpr unsigned kWaitValueAtLeast = 0;    // CU_STREAM_WAIT_VALUE_GEQ: the signed difference is >= 0
-inline constexpr int kCaptureModeOfThread = 1;      // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+inline constexpr DriverCode kDriverNotReady = 600;         // CUDA_ERROR_NOT_READY
+inline constexpr DriverCode kDriverCaptureImplicit = 906;  // CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
+inline constexpr unsigned kEventWithoutTiming = 2;         // CU_EVENT_DISABLE_TIMING
+inline constexpr unsigned kStreamNonBlocking = 1;          // CU_STREAM_NON_BLOCKING
+inline constexpr unsigned kHostMemoryPortable = 1;         // CU_MEMHOSTALLOC_PORTABLE
+inline constexpr unsigned kWaitValueAtLeast = 0;           // CU_STREAM_WAIT_VALUE_GEQ: the signed difference is >= 0
+inline constexpr int kCaptureModeOfThread = 1;             // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 struct Driver {
   DriverCode (*init)(unsigned flags);

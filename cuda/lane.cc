@@ -130,8 +130,9 @@ void Lane::run() {
 
 // Nothing: until something is told.
 std::optional<Duration> Lane::longest_nap() const {
-  if (!broken_.ok()) return std::nullopt;
   const auto is = [](BatchState state) { return [state](const auto& batch) { return batch->state == state; }; };
+  if (!broken_.ok())
+    return std::ranges::any_of(batches_, is(BatchState::enqueued)) ? std::optional(kLongestNap) : std::nullopt;
   if (std::ranges::any_of(batches_, is(BatchState::waiting)) || (builder_ && !builder_->is_clear()))
     return kShortestNap;
   if (ferry_->moves() || std::ranges::any_of(batches_, is(BatchState::enqueued))) return kLongestNap;
@@ -155,6 +156,7 @@ void Lane::handle(Event event) {
 void Lane::progress() {
   if (!broken_.ok()) return end_everything();
   notice_decisions();
+  learn_what_is_stable();
   release_stable();
   if (generation_ != 0 && builder_ && builder_->is_doomed(generation_) && views_.rbegin()->first == generation_epoch_)
     retire_communicator("it failed");
@@ -224,11 +226,13 @@ void Lane::break_down(const Status& cause) {
   ring();
 }
 
-// But what the host's plane has: it gives that back with an error, now that this rank has resigned.
+// But what the host's plane has: it gives that back with an error, now that this rank has resigned. And what the device
+// still decides, which it will soon, as the communicators are given up.
 void Lane::end_everything() {
+  notice_decisions();
   for (const auto& batch : batches_) {
-    if (batch->state == BatchState::exchanging || batch->state == BatchState::ended) continue;
-    if (batch->on_streams) set_mirror(*batch, false);
+    if (batch->state == BatchState::exchanging || batch->state == BatchState::ended || is_undecided(*batch)) continue;
+    if (batch->on_streams && batch->state != BatchState::held) set_mirror(*batch, false);
     batch->ending.status = broken_;
     finish(*batch);
     batch->state = BatchState::ended;
@@ -301,12 +305,20 @@ bool Lane::streams_have_passed() {
       passed, [this](EventHandle event) { return runtime_->driver.event_query(event) == kDriverNotReady; });
 }
 
+// Its copy-out will run, and the device's copy of the decision would take back what the host writes before. On a device
+// that is lost nothing runs.
+bool Lane::is_undecided(const Batch& batch) const {
+  if (batch.state != BatchState::enqueued) return false;
+  const DriverCode code = runtime_->driver.event_query(batch.on_streams->copied);
+  return code == kDriverSuccess || code == kDriverNotReady;
+}
+
 // Ends the mirror of whatever is not going to be decided any more. True while something is on its way.
 bool Lane::let_streams_go_on() {
   if (broken_.ok() && ferry_->advance().ok() && ferry_->moves()) return true;
   bool left = false;
   for (const auto& batch : batches_) {
-    const bool undecided = batch->state == BatchState::enqueued && broken_.ok();
+    const bool undecided = is_undecided(*batch);
     if (!undecided && batch->on_streams && batch->on_streams->held != batch->on_streams->word.done())
       set_mirror(*batch, false);
     left = left || undecided;

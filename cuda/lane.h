@@ -159,6 +159,7 @@ class Lane final : public PlaneWatcher {
   void finish(Request& request, const Ending& ending);
   void finish(Batch& batch);
   void give_up();
+  [[nodiscard]] bool is_undecided(const Batch& batch) const;
   bool let_streams_go_on();
   bool streams_have_passed();
 
@@ -186,6 +187,7 @@ class Lane final : public PlaneWatcher {
   void tell(MemberId to, const Message& message);
   void hear(const Message& message);
   void attend();
+  void learn_what_is_stable();
   bool known_everywhere(std::uint64_t position);
   void answer_questions();
   void serve_flush();

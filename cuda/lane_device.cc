@@ -87,8 +87,8 @@ bool Lane::has_room(const Batch& batch) {
   }
   if (undecided > 0 && (undecided >= kUndecidedMost || commands > kCommandsMost)) return false;
   if (retained < kRetainedMost && gpu_->has_word()) return true;
-  if (known_everywhere(done_)) release_stable();
-  return false;  // once more when that is told
+  (void)known_everywhere(done_);
+  return false;  // once more when that is told, or something is decided
 }
 
 // False: there is no room yet. A member that cannot enqueue leaves its communicator: the others learn of it, and the
@@ -97,8 +97,8 @@ bool Lane::enqueue(Batch& batch) {
   const auto stage = gpu_->take_device_block(stage_bytes(batch));
   const auto retains = [](const auto& other) { return other->on_streams.has_value(); };
   if (!stage.ok() && std::ranges::any_of(batches_, retains)) {
-    if (known_everywhere(done_)) release_stable();
-    return false;
+    (void)known_everywhere(done_);
+    return false;  // as above
   }
   OnStreams borrowed;
   bool launched = false;
@@ -124,11 +124,12 @@ bool Lane::enqueue(Batch& batch) {
     return true;
   }
   batch.on_streams = borrowed;
-  batch.state = BatchState::enqueued;
   if (!status.ok()) {  // it may be done here or not, and nobody will ever know
+    batch.state = BatchState::frozen;
     break_down(status);
     return true;
   }
+  batch.state = BatchState::enqueued;
   const MutexLock lock(mutex_);
   for (Request* request : batch.requests) {
     request->stage_ = Request::Stage::enqueued;

@@ -56,15 +56,20 @@ void Lane::attend() {
   answer_questions();
 }
 
-// Whether all members are known to have what was enqueued on the communicator up to `position`; asks them otherwise.
-bool Lane::known_everywhere(std::uint64_t position) {
-  if (generation_ == 0 || generation_size_ == 1) stable_ = std::max(stable_, position);
+// Takes over what the others have told of what they have.
+void Lane::learn_what_is_stable() {
+  if (generation_ == 0 || generation_size_ == 1) stable_ = done_;
   const auto answered = [this](const Member& member) {
     return member.id == self_ || std::ranges::find(answers_, member.id) != answers_.end();
   };
   if (question_ && question_->generation != generation_) question_.reset();
   if (question_ && std::ranges::all_of(views_.at(generation_epoch_).members, answered))
     stable_ = std::max(stable_, std::exchange(question_, std::nullopt)->position);
+}
+
+// Whether all members are known to have what was enqueued on the communicator up to `position`; asks them otherwise.
+bool Lane::known_everywhere(std::uint64_t position) {
+  learn_what_is_stable();
   if (stable_ >= position) return true;
   if (question_) return false;  // one after another
   question_ = Message{self_, MessageKind::question, generation_, position};

@@ -61,7 +61,8 @@ struct Install {
   wire::Bytes verdict;
   std::vector<Departure> departures;
 };
-// This member takes no further part: StatusCode::fenced when it was expelled or has no quorum, shut_down when it left.
+// This member takes no further part: StatusCode::fenced when it was expelled or has no quorum, shut_down when it left,
+// timed_out when it wanted to and no quorum has heard of it.
 // The last action of all. Messages sent before it must still be flushed.
 struct Fence {
   Status cause;
@@ -100,7 +101,7 @@ class Membership {
   // Wants a view with `newcomer` as its last member. The wish holds until the next install, with or without it. No
   // effect for who is or was in a view, or is known to be gone; nor while this member leaves.
   void admit(Member newcomer, TimePoint now);
-  // Wants a view without this member; ends with Fence(shut_down).
+  // Wants a view without this member; ends with Fence(shut_down), or timed_out without a quorum.
   void leave(TimePoint now);
   void on_deadline(TimePoint now);
 

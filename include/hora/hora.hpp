@@ -273,16 +273,17 @@ class HORA_EXPORT Communicator {
   // For interpreters, whose users press Ctrl-C. `interrupted` is asked every half second by a thread that waits in an
   // ordered collective, and runs on it. When it returns true the call throws timed_out (or what `interrupted` throws);
   // its operation goes on, and its memory stays in use until the next ordered call has returned. That one waits for it
-  // first: interrupted meanwhile, it throws try_again and has done nothing. step() and flush() are not interrupted.
+  // first: interrupted meanwhile, or where ranks have changed their meaning, it throws try_again and has done nothing.
+  // step() and flush() are not interrupted.
   void interrupt_waits(std::function<bool()> interrupted);
   // Returns when every result this rank has released is known to be held by every member (STABLE): from then on no
   // failure can make it not have happened. Do this before a checkpoint or any other effect outside of the job. Not
   // collective. Waits for members that are alive, as long as they are. Throws Error: fenced, shut_down.
   void flush();
   // Leaves the job in order: finishes nothing, waits until the others know (at most `timeout`). Pending operations end
-  // with shut_down. Nothing can be called afterwards. Throws Error: timed_out when they have not confirmed it by then,
-  // or most of them are mute: this rank has left all the same, and the others see a death; fenced, or why else it was
-  // no member any more: what it released may not have happened for the others.
+  // with shut_down, or as this call throws. Nothing can be called afterwards. Throws Error: timed_out when they have
+  // not confirmed it by then, or most of them are mute: this rank has left all the same, and the others see a death;
+  // fenced, or why else it was no member any more: what it released may not have happened for the others.
   void shutdown(std::chrono::milliseconds timeout = std::chrono::seconds(10));
 
  private:

@@ -121,7 +121,7 @@ class Communicator:
         """A step boundary: no handle is pending. Newcomers enter here; rank and size may change."""
 
     def on_view_change(self, callback: Callable[[View, View], object] | None) -> None:
-        """`callback(before, after)` runs on the thread of the call that returns in a new view."""
+        """`callback(before, after)` runs on the thread of the call that returns in a new view. It makes no calls."""
 
     def flush(self) -> None:
         """Returns when no failure can undo any more what this rank has been given. Before a checkpoint."""

@@ -32,7 +32,7 @@ void Session::step() {
     engine_->interrupt_waits(interrupted_);
     front_ = engine_.get();
     const View& before = observer_->view();
-    if (callback_) callback_(before, engine_->view());
+    SeenViews::tell(callback_, before, engine_->view());
     return;
   }
   if (engine_->unfinished() > 0) {

@@ -1,5 +1,7 @@
 // What a caller's thread does: submit, drive while it waits, and see the new view before it returns. Also the
 // background thread, which drives what nobody waits for.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/failpoint.h"
@@ -7,6 +9,15 @@
 #include "engine/engine.h"
 
 namespace hora::engine {
+
+namespace {
+
+// Whether a call means something else in another view.
+bool counts_ranks(Collective kind) noexcept {
+  return kind == Collective::broadcast || kind == Collective::allgather;
+}
+
+}  // namespace
 
 Outcome Engine::run_ordered(const Signature& signature, const Extent& extent, const View& seen) {
   return run(signature, extent, seen, interrupted_wait_ ? std::optional(kInterruptionsEvery) : std::nullopt);
@@ -20,13 +31,23 @@ Outcome Engine::run_to_end(const Signature& signature, const Extent& extent) {
 Outcome Engine::run(const Signature& signature, const Extent& extent, const View& seen,
                     std::optional<Duration> patience) {
   throw_if_fenced();
+  if (&seen != &view() && !views_.knows(seen))
+    throw Error(
+        Status(StatusCode::invalid_argument, fmt::format("{}: the view of epoch {} is none of this communicator",
+                                                         to_string(signature.kind), seen.epoch.value)));
   if (ordered_left_.load(std::memory_order_relaxed)) [[unlikely]] {  // relaxed: this thread's own
     if (!await_ordered(patience))
       throw Error(
           Status(StatusCode::try_again,
                  "the wait for the call before, whose caller was interrupted, was interrupted too; this call has "
                  "done nothing"));
+    const Epoch before = view().epoch;
     record_ordered();  // its caller is gone: a failure is told to nobody
+    // Where the others called the same, they had seen the view that this one sees only now.
+    if (view().epoch != before && seen.epoch == before && counts_ranks(signature.kind))
+      throw Error(Status(StatusCode::try_again,
+                         "the view changed while this call waited for the one before, whose caller was interrupted; it "
+                         "has done nothing"));
   }
   ordered_work_.reset();
   ordered_work_.signature = signature;

@@ -23,9 +23,15 @@ cuda::ContextHandle context_of(const cuda::Driver& driver, Stream stream) {
   return context;
 }
 
-Status not_capturing(const cuda::Driver& driver, Stream stream) {
+Status not_capturing(const cuda::Driver& driver, cuda::ContextHandle context, Stream stream) {
+  const cuda::CurrentContext current(driver, context);
+  HORA_TRY(current.status());
   int capturing = 0;
-  HORA_DRIVER_TRY(driver, stream_is_capturing, stream.handle, &capturing);
+  // The default stream cannot be asked while another stream captures that waits for it.
+  if (const auto code = driver.stream_is_capturing(stream.handle, &capturing); code == cuda::kDriverCaptureImplicit)
+    capturing = 1;
+  else if (code != cuda::kDriverSuccess)
+    return cuda::driver_status(driver, code, "stream_is_capturing");
   if (capturing == 0) return {};
   return {StatusCode::unsupported,
           "the stream captures a CUDA graph; a collective cannot be part of a graph, since ranks agree on each call"};
@@ -40,7 +46,7 @@ Result<std::unique_ptr<DeviceFront>> DeviceFront::start(std::shared_ptr<const cu
   if (context == nullptr)
     return Status(StatusCode::invalid_argument,
                   "the stream belongs to no CUDA context; select a device in this thread first (cudaSetDevice)");
-  HORA_TRY(not_capturing(runtime->driver, stream));
+  HORA_TRY(not_capturing(runtime->driver, context, stream));
   std::unique_ptr<DeviceFront> front(new DeviceFront(engine, clock));
   front->runtime_ = runtime;
   auto lane = cuda::Lane::start(std::move(runtime), context, engine, self, options, clock, log);
@@ -55,10 +61,15 @@ DeviceFront::DeviceFront(Engine& engine, const Clock& clock) : engine_(engine), 
 DeviceFront::~DeviceFront() = default;
 
 void DeviceFront::check_stream(Stream stream) const {
-  if (const Status status = not_capturing(runtime_->driver, stream); !status.ok()) throw Error(status);
   if (context_of(runtime_->driver, stream) != lane_->context())
     throw Error(Status(StatusCode::invalid_argument,
                        "the stream is of another CUDA context than those before; a communicator serves one device"));
+  check_capture(stream);
+}
+
+void DeviceFront::check_capture(Stream stream) const {
+  if (const Status status = not_capturing(runtime_->driver, lane_->context(), stream); !status.ok())
+    throw Error(status);
 }
 
 Work* DeviceFront::submit_device(std::string_view name, const Signature& signature, const Extent& extent,
@@ -111,8 +122,12 @@ void DeviceFront::release(Work* work) noexcept {
   works_.release(static_cast<DeviceWork*>(work));
 }
 
+// The default stream is here that of the communicator's device, whichever this thread has chosen.
 void DeviceFront::order(Work& work, Stream stream) {
-  check_stream(stream);
+  if (stream.handle != nullptr)
+    check_stream(stream);
+  else
+    check_capture(stream);
   if (const Status status = lane_->order(static_cast<DeviceWork&>(work), stream.handle); !status.ok())
     throw Error(status);
 }

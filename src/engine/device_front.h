@@ -53,6 +53,7 @@ class DeviceFront final : public WorkOwner {
 
   DeviceFront(Engine& engine, const Clock& clock);
   void check_stream(Stream stream) const;
+  void check_capture(Stream stream) const;
 
   Engine& engine_;
   const Clock& clock_;

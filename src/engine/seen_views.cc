@@ -2,15 +2,6 @@
 
 namespace hora::engine {
 
-namespace {
-
-// What a callback throws would leave this member in another view than the others: it ends the process.
-void tell(const SeenViews::Callback& callback, const View& before, const View& after) noexcept {
-  callback(before, after);
-}
-
-}  // namespace
-
 void SeenViews::install(const View& view) {
   const MutexLock lock(mutex_);
   installed_.push_back(view);
@@ -19,6 +10,13 @@ void SeenViews::install(const View& view) {
 const View& SeenViews::installed() const {
   const MutexLock lock(mutex_);
   return installed_.back();
+}
+
+bool SeenViews::knows(const View& view) const {
+  const MutexLock lock(mutex_);
+  for (const View& installed : installed_)
+    if (installed.epoch == view.epoch) return installed.members == view.members;
+  return view.epoch < installed_.front().epoch;
 }
 
 void SeenViews::adopt(Epoch epoch) {
@@ -34,7 +32,7 @@ void SeenViews::adopt(Epoch epoch) {
     seen_.store(after, std::memory_order_release);  // release: the view behind it
     callback = callback_;
   }
-  if (callback && after != before) tell(callback, *before, *after);
+  if (after != before) tell(callback, *before, *after);
 }
 
 void SeenViews::on_change(Callback callback) {

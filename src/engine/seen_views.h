@@ -19,6 +19,11 @@ class SeenViews {
  public:
   using Callback = std::function<void(const View& before, const View& after)>;
 
+  // What a callback throws would leave this member in another view than the others: it ends the process.
+  static void tell(const Callback& callback, const View& before, const View& after) noexcept {
+    if (callback) callback(before, after);
+  }
+
   explicit SeenViews(const View& first) : installed_{first}, seen_(&installed_.front()) {}
 
   // The one that the last call returned in. The reference stays valid.
@@ -29,6 +34,8 @@ class SeenViews {
   void adopt(Epoch epoch);
   // Replaces the callback before.
   void on_change(Callback callback);
+  // Whether `view` is one of this chain: it has been installed here, or has passed before.
+  [[nodiscard]] bool knows(const View& view) const;
   // The first installed view after `epoch` for which `holds`; null where there is none.
   template <typename Predicate>
   [[nodiscard]] const View* first_after(Epoch epoch, const Predicate& holds) const {

@@ -208,6 +208,32 @@ TEST_CASE("what_finds_no_memory_on_the_device_goes_through_the_host_and_nccl_sta
   CHECK(emulated::live() == emulated::Live{});
 }
 
+TEST_CASE("an_operation_that_waits_for_memory_goes_on_when_another_one_gives_it_back") {
+  constexpr std::size_t kLarge = 300'000;
+  const Signature sum{Collective::allreduce, DataType::float64, ReduceOp::sum, Rank{0}, kLarge};
+  Checks checks;
+  run_job(1, emulated::with_nccl, [&](Player& player) {
+    checks.that(player.reach_communicator());
+    const Buffer first(player.driver(), kLarge * sizeof(double)), second(player.driver(), kLarge * sizeof(double));
+    player.synchronize();
+    emulated::limit_blocks(static_cast<std::size_t>(emulated::live().device_blocks) + 1);
+    emulated::Gate gate(player.stream().handle);
+    engine::Work* const has_it = player.allreduce(first, kLarge, DataType::float64, ReduceOp::sum);
+    engine::Work* const waits = player.device().submit_device(
+        "waits", sum, {second.data(), second.data(), kLarge * sizeof(double)}, player.stream());
+    const auto agreed_by = std::chrono::steady_clock::now() + std::chrono::milliseconds(100);
+    while (std::chrono::steady_clock::now() < agreed_by) std::this_thread::yield();
+    gate.open();
+    checks.that(player.end(has_it).contributors == 1);
+    checks.that(player.device().wait(*waits, std::chrono::seconds(20)) && waits->status.ok());
+    player.device().release(waits);
+    player.leave();
+  });
+  emulated::lift_limits();
+  CHECK(checks.wrong == 0);
+  CHECK(emulated::live() == emulated::Live{});
+}
+
 TEST_CASE("a_stream_that_captures_a_graph_is_refused_and_others_go_on") {
   Checks checks;
   std::atomic<int> captured{0};

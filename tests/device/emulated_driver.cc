@@ -160,7 +160,9 @@ void fill_memory(cuda::Driver& driver) {
   driver.memory_allocate = [](DeviceAddress* address, std::size_t bytes) -> DriverCode {
     std::unique_lock lock(machine().mutex);
     if (const DriverCode code = enter_device(lock); code != cuda::kDriverSuccess) return code;
-    if (std::exchange(machine().fail_allocation, false) || bytes > machine().allocation_most) return kOutOfMemory;
+    if (std::exchange(machine().fail_allocation, false) || bytes > machine().allocation_most ||
+        machine().device_blocks.size() >= machine().blocks_most)
+      return kOutOfMemory;
     void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     std::memset(memory, kRubbish, bytes);
     machine().device_blocks.insert(memory);
@@ -466,6 +468,11 @@ void limit_allocations(std::size_t bytes) {
   machine().allocation_most = bytes;
 }
 
+void limit_blocks(std::size_t blocks) {
+  const std::lock_guard lock(machine().mutex);
+  machine().blocks_most = blocks;
+}
+
 void limit_streams(std::size_t commands) {
   const std::lock_guard lock(machine().mutex);
   machine().commands_most = commands;
@@ -473,7 +480,7 @@ void limit_streams(std::size_t commands) {
 
 void lift_limits() {
   const std::lock_guard lock(machine().mutex);
-  machine().allocation_most = machine().commands_most = SIZE_MAX;
+  machine().allocation_most = machine().blocks_most = machine().commands_most = SIZE_MAX;
   machine().changed.notify_all();
 }
 

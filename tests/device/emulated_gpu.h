@@ -51,6 +51,7 @@ void let_allocation_fail();           // the next one of device memory
 void let_device_be_lost(int device);  // until no stream is left there
 
 void limit_allocations(std::size_t bytes);  // of device memory, each
+void limit_blocks(std::size_t blocks);      // of device memory, in all
 void limit_streams(std::size_t commands);   // on each, then whoever enqueues more waits
 void lift_limits();
 int threads_at_full_streams();

@@ -41,6 +41,7 @@ struct Machine {
   bool fail_allocation = false;
   bool fail_wait = false;
   std::size_t allocation_most = SIZE_MAX;
+  std::size_t blocks_most = SIZE_MAX;    // of device memory, in all
   std::size_t commands_most = SIZE_MAX;  // on a stream, then enqueueing waits
   // Ranks with a fault, and how many communicators there had been when it came: later ones do not have it.
   std::map<int, std::uint64_t> hanging, lossy, failing;

@@ -82,8 +82,11 @@ def one_run(arguments, plan):
         for pause, choice in zip(plan.pauses, plan.choices):
             job.pass_time(min(pause, left()))
             alive = [process for process in job.alive() if process not in killed]
-            if len(alive) > 1 and not job.said.get("end"):
-                victim = alive[int(choice * len(alive))]
+            victim = alive[int(choice * len(alive))] if alive else None
+            # Only a member has the state: a newcomer that has not entered does not outlive the last one.
+            others = [process for process in alive if process != victim and
+                      (process < plan.np or process in job.said.get("entered", ()))]
+            if others and not job.said.get("end"):
                 if job.kill(victim):
                     killed.add(victim)
         status = job.wait_end(left())

@@ -1,5 +1,6 @@
 """Checks of what hora.torch does with parameters and optimizers, on every rank of a job."""
 
+import copy
 import sys
 
 import torch
@@ -88,6 +89,43 @@ def what_is_loaded_into_a_registered_optimizer_lies_where_it_was_registered():
         nothing = kind([torch.nn.Parameter(p.detach().clone()) for p in model.parameters()], **options)
         expect("registered" in raised(ValueError, optimizer.load_state_dict, nothing.state_dict()))
         expect([value.data_ptr() for state in optimizer.state.values() for value in state.values()] == places)
+
+
+@check
+def a_snapshot_of_an_optimizer_that_nobody_registered_stays_one():
+    model, batches = model_and_data(4)
+    optimizer = distributed(torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9), model)
+    model(batches[0]).sum().backward()
+    optimizer.step()
+    before = optimizer.state_dict()
+    values = copy.deepcopy(before)
+    other = copy.deepcopy(before)
+    for state in other["state"].values():
+        state["momentum_buffer"].fill_(7.0)
+    optimizer.load_state_dict(other)
+    optimizer.load_state_dict(before)
+    for i, state in optimizer.state_dict()["state"].items():
+        expect(torch.equal(state["momentum_buffer"], values["state"][i]["momentum_buffer"]))
+
+
+@check
+def what_ended_before_an_interrupt_is_not_submitted_again():
+    model, batches = model_and_data(4)
+    optimizer = distributed(torch.optim.SGD(model.parameters(), lr=0.5), model)
+    model(batches[0]).sum().backward()
+    operations = [operation for operation, _ in optimizer._exchange.pending.values()]
+    wait, operations[1].synchronize = operations[1].synchronize, lambda: raise_(KeyboardInterrupt())
+    raised(KeyboardInterrupt, optimizer.synchronize)
+    expect([operation for operation, _ in optimizer._exchange.pending.values()] == operations)
+    operations[1].synchronize = wait
+    optimizer.synchronize()
+    expect(not optimizer._exchange.pending)
+    gradients = [p.grad for p in model.parameters()]
+    expect(all(torch.equal(*pair) for one in gathered_by_gloo(gradients) for pair in zip(one, gradients, strict=True)))
+
+
+def raise_(error):
+    raise error
 
 
 @check

@@ -54,26 +54,44 @@ class _Loading:
 
     def __init__(self, optimizer):
         self.is_registered = False  # then all tensors must stay
-        optimizer.register_load_state_dict_pre_hook(self._before)
-        optimizer.register_load_state_dict_post_hook(self._after)
+        self._kept = None  # while it loads
+        if hasattr(optimizer, "_optimizer_load_state_dict_pre_hooks"):  # some wrappers of optimizers have none
+            optimizer.register_load_state_dict_pre_hook(self._begin)
+            optimizer.register_load_state_dict_post_hook(self._end)
 
-    def _before(self, optimizer, _):
-        self._groups, self._state = optimizer.param_groups, optimizer.state
+    @contextlib.contextmanager
+    def around(self, optimizer):
+        """For optimizers that run no hooks; nothing more where they do."""
+        self._begin(optimizer)
+        yield
+        self._end(optimizer)
 
-    def _after(self, optimizer):
+    def _begin(self, optimizer, _=None):
+        self._kept = optimizer.param_groups, optimizer.state
+
+    def _end(self, optimizer):
+        if self._kept is None:
+            return
+        (old_groups, old_state), self._kept = self._kept, None
         groups, state = optimizer.param_groups, optimizer.state
-        optimizer.param_groups, optimizer.state = self._groups, self._state
-        kept, loaded = _tensors_of(self._state), _tensors_of(state)
-        same = [place for place in loaded if place in kept and _kind_of(loaded[place]) == _kind_of(kept[place])]
-        if self.is_registered and not len(same) == len(loaded) == len(kept):
-            raise ValueError("load_state_dict: the optimizer is registered for newcomers, with other tensors than "
-                             "those to be loaded; load them before register_state()")
-        for parameter, key in same:
-            state[parameter][key] = kept[parameter, key].copy_(loaded[parameter, key])
-        for target, loaded in [*zip(self._groups, groups), (self._state, state)]:
+        optimizer.param_groups, optimizer.state = old_groups, old_state
+        if self.is_registered:
+            _move_into(_tensors_of(old_state), state)
+        for target, loaded in [*zip(old_groups, groups), (old_state, state)]:
             content = dict(loaded)
             target.clear()
             target.update(content)
+
+
+def _move_into(kept, state):
+    """Copies the tensors of `state` into those of the same place, which take their place."""
+    loaded = _tensors_of(state)
+    if {place: _kind_of(tensor) for place, tensor in loaded.items()} != {
+            place: _kind_of(tensor) for place, tensor in kept.items()}:
+        raise ValueError("load_state_dict: the optimizer is registered for newcomers, with other tensors than those to "
+                         "be loaded; load them before register_state()")
+    for (parameter, key), tensor in loaded.items():
+        state[parameter][key] = kept[parameter, key].copy_(tensor)
 
 
 def _kind_of(tensor):
@@ -116,6 +134,10 @@ class _Distributed:
     def step_alone(self, closure=None):
         """The optimizer's own step, without an exchange."""
         return super().step(closure)
+
+    def load_state_dict(self, state_dict):
+        with loading_in_place(self).around(self):
+            return super().load_state_dict(state_dict)
 
     def zero_grad(self, *arguments, **options):
         if self._exchange.pending:
@@ -173,12 +195,12 @@ class _Exchange:
                     self._submit(parameter)
                 except Exception as error:
                     errors.append(error)
-        for parameter in list(self.pending):
+        for parameter in self.pending:
             try:
                 self._end(parameter)
             except Exception as error:
                 errors.append(error)
-            del self.pending[parameter]  # not where Ctrl-C has left the wait
+        self.pending.clear()  # all or, where Ctrl-C has left a wait, none: what has ended must not be submitted again
         self.set_passes(self._passes)
         if errors:
             raise errors[0]

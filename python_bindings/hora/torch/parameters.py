@@ -75,7 +75,8 @@ def broadcast_optimizer_state(optimizer, root_rank):
         tensors, state = _put_together(skeleton)
     _broadcast_all(dict(enumerate(tensors)), "optimizer", root)
     if not is_root:
-        optimizer.load_state_dict(state)
+        with loading_in_place(optimizer).around(optimizer):
+            optimizer.load_state_dict(state)
 
 
 def register_state(name, value):
@@ -83,7 +84,8 @@ def register_state(name, value):
 
     All ranks register the same before their first step(). An optimizer's state must be there by then; one that has
     taken no step yet gets it here, as after no step. What is no tensor, such as a learning rate that a schedule has
-    set, is not covered: compute it from a registered counter of steps. What is loaded later must be of the same shapes.
+    set, is not covered: compute it from a registered counter of steps. What is loaded later must be of the same shapes,
+    and is copied: a state_dict() that should be a snapshot needs copy.deepcopy().
     """
     if isinstance(value, torch.optim.Optimizer):
         if not value.state:
@@ -102,11 +104,14 @@ def register_state(name, value):
 
 def _register(name, tensor):
     """The memory of a dense tensor, whatever the order of its dimensions there: channels_last, for example."""
-    order = sorted(range(tensor.dim()), key=tensor.stride, reverse=True)
-    memory = tensor.detach().permute(order)
+    dimensions = range(tensor.dim())
+    order = sorted((d for d in dimensions if tensor.shape[d] != 1), key=tensor.stride, reverse=True)
+    memory = tensor.detach().permute([d for d in dimensions if tensor.shape[d] == 1] + order)
     if not memory.is_contiguous():
         raise ValueError(f"register_state: {name} has gaps between its elements, or elements in common; it is a part "
                          "of another tensor: register that one")
+    if order != sorted(order):
+        name = f"{name} (dimensions in the order {order})"  # which ranks that lay it out otherwise do not have
     world.communicator().register_state(name, memory)
 
 

@@ -79,6 +79,34 @@ TEST_CASE("an_interrupted_ordered_call_goes_on_without_its_caller") {
   REQUIRE(check.wrong == 0);
 }
 
+// The others know of a death when they make the next call; this one learns of it from the call that it left.
+TEST_CASE("a_call_after_an_interrupted_one_does_not_mean_a_view_that_has_passed") {
+  Checks check;
+  std::atomic<bool> left{false};
+  test::JobOfThreads job(3);
+  job.run([&](engine::Session& session, int rank) {
+    engine::Engine& engine = session.engine();
+    std::vector<float> data(100, share(rank)), mine(5, share(rank));
+    const Signature from_first{Collective::broadcast, DataType::float32, ReduceOp::sum, Rank{0}, mine.size()};
+    if (rank == 1) {
+      session.interrupt_waits([] { return true; });
+      check.that(call(engine, sum_of(data.size()), in_place(data)) == StatusCode::timed_out);
+      session.interrupt_waits(nullptr);
+      left = true;
+      left.notify_all();
+      check.that(call(engine, from_first, in_place(mine)) == StatusCode::try_again);
+    } else {
+      left.wait(false);
+      if (rank == 0) return job.drop(rank);
+      check.that(call(engine, sum_of(data.size()), in_place(data)) == StatusCode::ok);
+    }
+    check.that(engine.view().epoch == Epoch{2} && data[0] == share(1) + share(2));
+    check.that(call(engine, from_first, in_place(mine)) == StatusCode::ok && mine[0] == share(1));
+    check.that(session.leave(seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
 TEST_CASE("a_broken_call_counts_on_members_that_make_it_after_the_view_change_too") {
   const bool sees_the_view_before = GENERATE(false, true);
   for (int round = 0; round < 10; ++round) {
@@ -214,6 +242,24 @@ TEST_CASE("a_second_submission_that_is_refused_leaves_the_memory_of_the_first_al
     check.that(engine.wait(*first, seconds(20)) && first->status.ok());
     engine.release(first);
     check.that(gathering.all.front() == 1.0F && gathering.all.back() == 2.0F);
+    check.that(session.leave(seconds(20)).ok());
+  });
+  REQUIRE(check.wrong == 0);
+}
+
+TEST_CASE("the_view_of_another_communicator_is_refused") {
+  Checks check;
+  test::JobOfThreads job(2);
+  job.run([&](engine::Session& session, int) {
+    View other = session.engine().view();
+    other.members.pop_back();
+    Gathering gathering(1);
+    try {
+      session.engine().run_ordered(Gathering::kSignature, gathering.extent(), other);
+      check.that(false);
+    } catch (const Error& error) {
+      check.that(error.code() == StatusCode::invalid_argument);
+    }
     check.that(session.leave(seconds(20)).ok());
   });
   REQUIRE(check.wrong == 0);
